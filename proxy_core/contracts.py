@@ -1,0 +1,252 @@
+"""The shapes that cross files on the data plane.
+
+Rules for whoever edits this file:
+
+- A shape is frozen unless its docstring says who fills it in and until when.
+- Bytes stay bytes on the wire path. Units are in the names: ``_s``, ``_ms``, ``_bytes``, ``_at`` (Unix seconds, UTC).
+- No shape here holds a model key except `ModelKey`, and a `ModelKey` goes no further than the upstream's header.
+- ``gc=False`` on the shapes made once a request keeps them out of the collector's lists; it is sound only while
+  they cannot be part of a reference cycle.
+"""
+
+import enum
+import ipaddress
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import msgspec
+
+HeaderList = Sequence[tuple[bytes, bytes]]
+"""Header lines in the order of arrival, names in lower case, as ASGI gives and takes them."""
+
+IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class Dialect(enum.Enum):
+    """Whose error format a route's clients read (``new-api-auth`` section 8.3 names the routes of each)."""
+
+    OPENAI = "openai"
+    ANTHROPIC = "anthropic"
+    GEMINI = "gemini"
+    MIDJOURNEY = "midjourney"
+    TASK = "task"
+    READ_ONLY = "read_only"
+
+
+class UpstreamProfile(enum.StrEnum):
+    """Which upstream's way of reading keys is imitated."""
+
+    NEW_API = "new-api"
+    ONE_API = "one-api"
+    OPENAI = "openai"
+
+
+class Route(msgspec.Struct, frozen=True):
+    """What a method and path mean to the binding, decided on the exact bytes that are forwarded.
+
+    ``bound`` is False only for the explicit list of routes without a model key; every unknown path is a key route.
+    ``generating`` is True where a request may spend quota (POST, or an upgrade to WebSocket).
+    """
+
+    bound: bool
+    dialect: Dialect
+
+
+class ModelKey(msgspec.Struct, frozen=True, gc=False):
+    """A model key that passed the grammar. Never logged, stored, or put into an event.
+
+    ``text`` is the key in the client's own letter case, without scheme, ``sk-`` and suffix.
+    ``suffix`` is ``b""`` or ``b"-<digits>"`` (channel pinning, only where the operator allows it).
+    """
+
+    text: bytes
+    suffix: bytes = b""
+
+    def __repr__(self) -> str:
+        return "ModelKey(…)"
+
+
+class KeyIdentity(msgspec.Struct, frozen=True, gc=False):
+    """What is kept of a key: ``HMAC-SHA256(secret, lower(key))`` and its first and last four characters."""
+
+    fingerprint: bytes
+    hint: str
+
+
+class ClientAddress(NamedTuple):
+    """The address that a request is judged by: canonical, IPv4-mapped IPv6 folded to IPv4."""
+
+    text: str
+    encoded: bytes
+    version: int
+    value: int
+
+
+class Network(msgspec.Struct, frozen=True, gc=False):
+    """A CIDR network in the form that `contains` needs: two integer operations on the hot path."""
+
+    version: int
+    value: int
+    prefix: int
+    text: str
+
+    @classmethod
+    def parse(cls, text: str) -> "Network":
+        """Raises ValueError for anything that is not a network without host bits."""
+        network = ipaddress.ip_network(text)
+        return cls(network.version, int(network.network_address), network.prefixlen, str(network))
+
+    @classmethod
+    def around(cls, address: ClientAddress, *, ipv4_prefix: int, ipv6_prefix: int) -> "Network":
+        """The network that a first use from ``address`` binds."""
+        prefix = ipv4_prefix if address.version == 4 else ipv6_prefix
+        return cls.parse(str(ipaddress.ip_network(f"{address.text}/{prefix}", strict=False)))
+
+    def contains(self, address: ClientAddress) -> bool:
+        if address.version != self.version:
+            return False
+        shift = (32 if self.version == 4 else 128) - self.prefix
+        return (address.value >> shift) == (self.value >> shift)
+
+
+class BindingStatus(enum.StrEnum):
+    ACTIVE = "active"
+    BANNED = "banned"
+
+
+class Mode(enum.StrEnum):
+    ENFORCE = "enforce"
+    OBSERVE = "observe"
+
+
+class BoundNetwork(msgspec.Struct, frozen=True, gc=False):
+    """One network of a binding; ``expires_at`` None means for good."""
+
+    network: Network
+    expires_at: float | None = None
+
+
+class Binding(msgspec.Struct, frozen=True):
+    """A key and where it may be used, as the data plane sees it.
+
+    ``version`` comes from one database sequence, so that of two states of a key, also across unbinding and binding
+    again, the later one always has the higher version.
+    ``mode`` None inherits the live setting.
+    """
+
+    id: int
+    fingerprint: bytes
+    hint: str
+    status: BindingStatus
+    networks: tuple[BoundNetwork, ...]
+    version: int
+    mode: Mode | None = None
+    ban_expires_at: float | None = None
+
+    def covers(self, address: ClientAddress, now: float) -> bool:
+        for bound in self.networks:
+            if bound.network.contains(address) and (bound.expires_at is None or bound.expires_at > now):
+                return True
+        return False
+
+    def is_banned(self, now: float) -> bool:
+        return self.status is BindingStatus.BANNED and (self.ban_expires_at is None or self.ban_expires_at > now)
+
+
+class Failsafe(enum.StrEnum):
+    CLOSED = "closed"
+    OPEN = "open"
+
+
+class BindOn(enum.StrEnum):
+    ACCEPTED = "accepted"
+    FIRST_USE = "first_use"
+
+
+class BindMethods(enum.StrEnum):
+    ANY = "any"
+    GENERATING = "generating"
+
+
+class LiveSettings(msgspec.Struct, frozen=True):
+    """One consistent state of the settings that change while running; a request takes one and keeps it.
+
+    ``version`` 0 means that nothing was stored yet: the environment's first values are in force.
+    """
+
+    version: int = 0
+    mode: Mode = Mode.ENFORCE
+    failsafe: Failsafe = Failsafe.CLOSED
+    bind_on: BindOn = BindOn.ACCEPTED
+    bind_methods: BindMethods = BindMethods.ANY
+    ipv4_prefix: int = 32
+    ipv6_prefix: int = 64
+    networks_per_key: int = 1
+    archive_days: int = 90
+    log_retention_days: int = 180
+    alert_threshold_count: int = 5
+    alert_threshold_s: int = 300
+    alert_cooldown_s: int = 3600
+    alert_webhook_url: str = ""
+
+
+class Reason(enum.StrEnum):
+    """Why a request was refused (or would have been). The value is the stable code that clients and rows carry."""
+
+    INVALID_API_KEY = "invalid_api_key"
+    CONFLICTING_CREDENTIALS = "conflicting_credentials"
+    CLIENT_ADDRESS_UNKNOWN = "client_address_unknown"
+    MALFORMED_REQUEST = "malformed_request"
+    KEY_BANNED = "key_banned"
+    KEY_BOUND_TO_OTHER_ADDRESS = "key_bound_to_other_address"
+    BINDING_STORE_UNAVAILABLE = "binding_store_unavailable"
+    UPSTREAM_UNAVAILABLE = "upstream_unavailable"
+    UPSTREAM_TIMEOUT = "upstream_timeout"
+    REQUEST_TIMEOUT = "request_timeout"
+
+
+class Action(enum.Enum):
+    ALLOW = "allow"
+    LEARN = "learn"
+    CLAIM = "claim"
+    REFUSE = "refuse"
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """What happens to a request.
+
+    ``observed`` marks an ALLOW that enforce mode would have refused for ``reason``; it is recorded.
+    LEARN: allowed, and the address's network is added to the binding first. CLAIM: nobody owns the key yet.
+    """
+
+    action: Action
+    reason: Reason | None = None
+    observed: bool = False
+
+
+class Intercept(msgspec.Struct, frozen=True):
+    """One refused (or observed) request, as it leaves the worker for the event stream."""
+
+    event_id: bytes
+    at: float
+    fingerprint: bytes
+    hint: str
+    client: str
+    bound_networks: tuple[str, ...]
+    reason: Reason
+    enforced: bool
+    method: str
+    path: str
+    user_agent: str
+    gateway: str
+
+
+class Touch(msgspec.Struct, frozen=True):
+    """What a worker has seen of one binding since its last batch: coalesced, one per binding and batch."""
+
+    event_id: bytes
+    fingerprint: bytes
+    binding_id: int
+    last_used_at: float
+    last_ip: str
+    requests: int

@@ -1,0 +1,37 @@
+"""The data plane's exceptions. Each says when it is raised; foreign exceptions are translated where their library is owned."""
+
+from proxy_core.contracts import Reason
+
+
+class ProxyError(Exception):
+    """Root of the family."""
+
+
+class RequestRefused(ProxyError):
+    """The request cannot be judged or forwarded as it stands; ``status`` and ``reason`` make the reply."""
+
+    def __init__(self, status: int, reason: Reason, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.reason = reason
+        self.detail = detail
+
+
+class StoreUnavailable(ProxyError):
+    """Redis or PostgreSQL did not answer, or not in time. The message names which and why, never a value."""
+
+
+class UpstreamError(ProxyError):
+    """The upstream could not be asked or did not answer properly; raised before its response head was passed on."""
+
+
+class UpstreamTimeout(UpstreamError):
+    """A time limit of the exchange with the upstream ran out before the response head."""
+
+
+class UpstreamCut(ProxyError):
+    """The upstream broke off in the middle of its response body: the client's response is to be broken off too."""
+
+
+class ClientGone(ProxyError):
+    """The client left before its answer was complete."""
