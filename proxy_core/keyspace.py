@@ -1,0 +1,85 @@
+"""Every name in Redis (or Valkey): key, channel and stream, with its type and lifetime. No other file spells one.
+
+=========================== ======== ====================== ==========================================================
+name                        type     lifetime               holds
+=========================== ======== ====================== ==========================================================
+sentinel:binding:<hex>      string   see the `_TTL_S` below 20-digit version + MessagePack of a binding, or "unbound"
+sentinel:claim:<hex>        string   CLAIM_TTL_S, renewed   network + random token of the request that claims the key
+sentinel:settings           string   for good               20-digit version + MessagePack of the live settings
+sentinel:changed            channel  -                      which entry changed: see `binding_changed` and below
+sentinel:events             stream   EVENTS_MAX_LENGTH      intercepts and touches in batches, drained by EVENTS_GROUP
+sentinel:events:dead        stream   DEAD_LETTERS_MAX_…     entries that could not be understood, for a human to read
+sentinel:gateways           zset     trimmed by readers     gateway name → Unix second of its last heartbeat
+sentinel:gateway:<name>     string   HEARTBEAT_TTL_S        MessagePack map: what the gateway says of itself
+saq:sentinel:*              SAQ's    SAQ's own              the job queue QUEUE_NAME
+=========================== ======== ====================== ==========================================================
+
+Losing all of it loses no binding, no setting and no recorded intercept: PostgreSQL and the gateways' spools have them.
+"""
+
+PREFIX = "sentinel:"
+
+# --- binding entries -------------------------------------------------------------------------------------------------
+
+BINDING_TTL_S = 3600.0
+"""A bound key's entry. Writers overwrite it, so the lifetime only bounds the memory that idle keys take."""
+
+UNBOUND_TTL_S = 10.0
+"""An "unbound" answer that was read from PostgreSQL: long enough to absorb a flood of one junk key."""
+
+TOMBSTONE_TTL_S = 60.0
+"""An "unbound" entry that an unbinding wrote: it must outlive every fill that began before the unbinding committed,
+so it stays well above the longest time limit of a PostgreSQL read."""
+
+
+def binding(fingerprint: bytes) -> str:
+    return f"{PREFIX}binding:{fingerprint.hex()}"
+
+
+# --- claims ----------------------------------------------------------------------------------------------------------
+
+CLAIM_TTL_S = 15.0
+"""How long a reservation outlives a gateway that died with it. Renewed every third of it while the request lives."""
+
+
+def claim(fingerprint: bytes) -> str:
+    return f"{PREFIX}claim:{fingerprint.hex()}"
+
+
+# --- live settings and the invalidation channel ----------------------------------------------------------------------
+
+SETTINGS = f"{PREFIX}settings"
+
+CHANGED_CHANNEL = f"{PREFIX}changed"
+ALL_BINDINGS_CHANGED = b"b:*"
+SETTINGS_CHANGED = b"s"
+BINDING_CHANGED_PREFIX = b"b:"
+
+
+def binding_changed(fingerprint: bytes) -> bytes:
+    """The message that makes every gateway worker drop its entry of one key."""
+    return BINDING_CHANGED_PREFIX + fingerprint.hex().encode()
+
+
+# --- events ----------------------------------------------------------------------------------------------------------
+
+EVENTS_STREAM = f"{PREFIX}events"
+EVENTS_GROUP = "ingest"
+EVENTS_MAX_LENGTH = 1_000_000
+"""Approximate (`MAXLEN ~`): bounds Redis' memory when nothing drains the stream."""
+
+DEAD_LETTERS_STREAM = f"{PREFIX}events:dead"
+DEAD_LETTERS_MAX_LENGTH = 10_000
+
+# --- gateways and jobs -----------------------------------------------------------------------------------------------
+
+GATEWAYS = f"{PREFIX}gateways"
+HEARTBEAT_TTL_S = 15.0
+
+
+def gateway(name: str) -> str:
+    return f"{PREFIX}gateway:{name}"
+
+
+QUEUE_NAME = "sentinel"
+"""SAQ's one queue; SAQ itself puts `saq:sentinel:` before its keys."""
