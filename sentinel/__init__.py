@@ -1,0 +1,1 @@
+"""The roof: the `sentinel` command, composition, supervision, embedded stores. Nobody imports it."""
