@@ -1,4 +1,4 @@
-"""The data plane's exceptions. Each says when it is raised; foreign exceptions are translated where their library is owned."""
+"""The data plane's exceptions: each says when it is raised. Foreign ones are translated where a library is owned."""
 
 from proxy_core.contracts import Reason
 
@@ -24,9 +24,28 @@ class StoreUnavailable(ProxyError):
 class UpstreamError(ProxyError):
     """The upstream could not be asked or did not answer properly; raised before its response head was passed on."""
 
+    status = 502
+    reason = Reason.UPSTREAM_UNAVAILABLE
+
+
+class UpstreamBusy(UpstreamError):
+    """Every connection to the upstream was taken for as long as a request may wait for one."""
+
+    status = 503
+
 
 class UpstreamTimeout(UpstreamError):
     """A time limit of the exchange with the upstream ran out before the response head."""
+
+    status = 504
+    reason = Reason.UPSTREAM_TIMEOUT
+
+
+class UploadTimeout(ProxyError):
+    """The client stopped sending its request body for longer than the limit."""
+
+    status = 408
+    reason = Reason.REQUEST_TIMEOUT
 
 
 class UpstreamCut(ProxyError):
