@@ -225,7 +225,10 @@ class Verdict(msgspec.Struct, frozen=True):
 
 
 class Intercept(msgspec.Struct, frozen=True):
-    """One refused (or observed) request, as it leaves the worker for the event stream."""
+    """One refused (or observed) request, as it leaves the worker for the event stream.
+
+    ``repeat_count`` counts the identical ones (key, address, reason) that the batch folded into this first one.
+    """
 
     event_id: bytes
     at: float
@@ -239,14 +242,27 @@ class Intercept(msgspec.Struct, frozen=True):
     path: str
     user_agent: str
     gateway: str
+    repeat_count: int = 1
 
 
 class Touch(msgspec.Struct, frozen=True):
     """What a worker has seen of one binding since its last batch: coalesced, one per binding and batch."""
 
-    event_id: bytes
     fingerprint: bytes
     binding_id: int
     last_used_at: float
     last_ip: str
     requests: int
+
+
+class EventBatch(msgspec.Struct, frozen=True):
+    """What a worker sends at once, and the unit of idempotency: a ``batch_id`` (16 bytes) is applied to the tables once.
+
+    A later version may add fields with defaults only: batches wait in streams and spool files across upgrades.
+    """
+
+    batch_id: bytes
+    gateway: str
+    at: float
+    intercepts: tuple[Intercept, ...] = ()
+    touches: tuple[Touch, ...] = ()

@@ -7,7 +7,8 @@ sentinel:binding:<hex>      string   see the `_TTL_S` below 20-digit version + M
 sentinel:claim:<hex>        string   CLAIM_TTL_S, renewed   network + random token of the request that claims the key
 sentinel:settings           string   for good               20-digit version + MessagePack of the live settings
 sentinel:changed            channel  -                      which entry changed: see `binding_changed` and below
-sentinel:events             stream   EVENTS_MAX_LENGTH      intercepts and touches in batches, drained by EVENTS_GROUP
+sentinel:events             stream   until applied          intercepts and touches in batches, drained by EVENTS_GROUP
+sentinel:events:done:<hex>  string   EVENT_DONE_TTL_S       one batch is in PostgreSQL: its gateway may forget it
 sentinel:events:dead        stream   DEAD_LETTERS_MAX_…     entries that could not be understood, for a human to read
 sentinel:gateways           zset     trimmed by readers     gateway name → Unix second of its last heartbeat
 sentinel:gateway:<name>     string   HEARTBEAT_TTL_S        MessagePack map: what the gateway says of itself
@@ -65,8 +66,16 @@ def binding_changed(fingerprint: bytes) -> bytes:
 
 EVENTS_STREAM = f"{PREFIX}events"
 EVENTS_GROUP = "ingest"
-EVENTS_MAX_LENGTH = 1_000_000
-"""Approximate (`MAXLEN ~`): bounds Redis' memory when nothing drains the stream."""
+"""The stream has no MAXLEN, which would drop what nobody has read: ingestion deletes what it applied, and a gateway
+sends no more than `outbox` allows to be unconfirmed."""
+
+EVENT_DONE_TTL_S = 600
+"""A gateway that was cut off for longer sends again, which changes nothing: a batch is applied once."""
+
+
+def event_done(batch_id: bytes) -> str:
+    return f"{PREFIX}events:done:{batch_id.hex()}"
+
 
 DEAD_LETTERS_STREAM = f"{PREFIX}events:dead"
 DEAD_LETTERS_MAX_LENGTH = 10_000
