@@ -158,7 +158,7 @@ class StubConnection(asyncio.Protocol):
         else:
             self._refused = False
         try:
-            self._switches = Switches.read(request.first)
+            self._switches = Switches.read(request.head, request.first)
         except ValueError:
             self._refused, self._switches = True, WELL_BEHAVED
         expects = request.first.get(b"expect", b"").lower() == b"100-continue" and not request.http10

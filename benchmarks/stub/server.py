@@ -1,6 +1,7 @@
 """The stub's life: listening, counting, stopping; in a process of its own (`main`) or inside a test (`StubServer`)."""
 
 import asyncio
+import gc
 import signal
 import sys
 from collections.abc import Iterable
@@ -68,6 +69,8 @@ async def _run(host: str, port: int, keys: list[str], *, any_key: bool) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    gc.collect()
+    gc.freeze()
     async with StubServer(keys, host=host, port=port, any_key=any_key, record=False) as stub:
         if port == 0:
             print(f"PORT={stub.port}", flush=True)
