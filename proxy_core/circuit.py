@@ -1,4 +1,4 @@
-"""Whether a store is worth asking: after a failure, calls fail at once for a moment instead of each waiting its full limit.
+"""Whether a store is worth asking: after a failure, calls fail at once for a moment; they do not each wait in vain.
 
 Where it stands in the walk: on the ground, under `cache` and `store`, which each own one. Nothing here awaits.
 """
