@@ -45,11 +45,45 @@ class Route(msgspec.Struct, frozen=True):
     """What a method and path mean to the binding, decided on the exact bytes that are forwarded.
 
     ``bound`` is False only for the explicit list of routes without a model key; every unknown path is a key route.
-    ``generating`` is True where a request may spend quota (POST, or an upgrade to WebSocket).
+    ``session`` is True where an ``Authorization`` that is no model key is a dashboard's login and passes unchanged;
+    together with ``bound`` the route takes either.
+    ``anonymous`` is True where no credential of any kind is read or forwarded (CORS preflights).
+    ``pins_channel`` is False where the upstream's second parse of the key would trip over a channel suffix.
+    ``lists_models`` is True where the upstream's handlers look at which header the key came in.
     """
 
     bound: bool
     dialect: Dialect
+    session: bool = False
+    anonymous: bool = False
+    pins_channel: bool = True
+    lists_models: bool = False
+
+
+class RequestHead(msgspec.Struct, gc=False):
+    """A client's request head, taken apart once by `headers.read_request_head` and only read afterwards.
+
+    ``kept`` are the end-to-end headers that go to the upstream as they came, in their order; carriers, framing,
+    hop-by-hop and client-address headers are not among them. The sequences hold the values of all lines of a header.
+    ``host`` is ``b""`` when there was none (HTTP/1.0). ``upgrade`` is ``b"websocket"`` or ``b""``.
+    """
+
+    kept: list[tuple[bytes, bytes]]
+    host: bytes = b""
+    authorization: Sequence[bytes] = ()
+    x_api_key: Sequence[bytes] = ()
+    x_goog_api_key: Sequence[bytes] = ()
+    mj_api_secret: Sequence[bytes] = ()
+    websocket_protocols: Sequence[bytes] = ()
+    real_ip: Sequence[bytes] = ()
+    forwarded_proto: Sequence[bytes] = ()
+    content_length: int | None = None
+    chunked: bool = False
+    expect_continue: bool = False
+    upgrade: bytes = b""
+    user_agent: bytes = b""
+    anthropic: bool = False
+    request_id: bytes = b""
 
 
 class ModelKey(msgspec.Struct, frozen=True, gc=False):
@@ -188,6 +222,13 @@ class LiveSettings(msgspec.Struct, frozen=True):
     alert_threshold_s: int = 300
     alert_cooldown_s: int = 3600
     alert_webhook_url: str = ""
+
+
+class StoredSettings(msgspec.Struct, frozen=True):
+    """One version of the live settings as it lies in PostgreSQL and Redis; ``values`` is a JSON object."""
+
+    version: int
+    values: bytes
 
 
 class Reason(enum.StrEnum):

@@ -4,8 +4,8 @@
 name                        type     lifetime               holds
 =========================== ======== ====================== ==========================================================
 sentinel:binding:<hex>      string   see the `_TTL_S` below 20-digit version + MessagePack of a binding, or "unbound"
-sentinel:claim:<hex>        string   CLAIM_TTL_S, renewed   network + random token of the request that claims the key
-sentinel:settings           string   for good               20-digit version + MessagePack of the live settings
+sentinel:claim:<hex>        string   CLAIM_TTL_S, renewed   state, random token and network of who claims the key
+sentinel:settings           string   for good               20-digit version + JSON of the live settings
 sentinel:changed            channel  -                      which entry changed: see `binding_changed` and below
 sentinel:events             stream   until applied          intercepts and touches in batches, drained by EVENTS_GROUP
 sentinel:events:done:<hex>  string   EVENT_DONE_TTL_S       one batch is in PostgreSQL: its gateway may forget it
@@ -41,6 +41,10 @@ def binding(fingerprint: bytes) -> str:
 
 CLAIM_TTL_S = 15.0
 """How long a reservation outlives a gateway that died with it. Renewed every third of it while the request lives."""
+
+ACCEPTED_CLAIM_TTL_S = 86_400.0
+"""The same where the upstream took the key while PostgreSQL was away: until the first user's next request, which
+binds it, even if the gateway that should have did not live to do it."""
 
 
 def claim(fingerprint: bytes) -> str:

@@ -1,0 +1,64 @@
+"""What Redis does for `cache` in one atomic step each, in Lua.
+
+Entries and the settings snapshot begin with a 20-digit version. A reservation is one letter (``c`` claimed,
+``a`` accepted), 16 digits of token, a space, and the network: characters 18 and on are the same for all claimers of
+one network.
+"""
+
+CHANGE = """
+-- KEYS entry, claim; ARGV value, lifetime in ms, channel, message
+local present = redis.call('GET', KEYS[1])
+if not present or string.sub(present, 1, 20) <= string.sub(ARGV[1], 1, 20) then
+    redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+end
+redis.call('DEL', KEYS[2])
+redis.call('PUBLISH', ARGV[3], ARGV[4])
+"""
+
+REPLACE = """
+-- KEYS entry; ARGV expected value, new value, lifetime in ms
+if redis.call('GET', KEYS[1]) == ARGV[1] then
+    redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+end
+"""
+
+RESERVE = """
+-- KEYS entry, claim; ARGV mine, lifetime in ms. Returns {entry or '', reservation or ''}
+local entry = redis.call('GET', KEYS[1])
+if entry and string.byte(entry, 21) ~= 0xc0 then
+    return {entry, ''}
+end
+local held = redis.call('GET', KEYS[2])
+if held then
+    return {'', held}
+end
+redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])
+return {'', ARGV[1]}
+"""
+
+KEEP = """
+-- KEYS claim; ARGV mine, lifetime in ms
+local held = redis.call('GET', KEYS[1])
+local same_network = held and string.sub(held, 18) == string.sub(ARGV[1], 18)
+if not held or (same_network and string.sub(ARGV[1], 1, 1) == 'a') then
+    redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+elseif same_network and string.sub(held, 1, 1) == 'c' then
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+"""
+
+DROP = """
+-- KEYS any; ARGV expected value
+if redis.call('GET', KEYS[1]) == ARGV[1] then
+    redis.call('DEL', KEYS[1])
+end
+"""
+
+CHANGE_SETTINGS = """
+-- KEYS snapshot; ARGV value, channel, message
+local present = redis.call('GET', KEYS[1])
+if not present or string.sub(present, 1, 20) <= string.sub(ARGV[1], 1, 20) then
+    redis.call('SET', KEYS[1], ARGV[1])
+end
+redis.call('PUBLISH', ARGV[2], ARGV[3])
+"""
