@@ -66,6 +66,16 @@ def binding_changed(fingerprint: bytes) -> bytes:
     return BINDING_CHANGED_PREFIX + fingerprint.hex().encode()
 
 
+def changed_binding(message: bytes) -> bytes | None:
+    """The fingerprint that a message is about; None: it is about something else."""
+    if not message.startswith(BINDING_CHANGED_PREFIX):
+        return None
+    try:
+        return bytes.fromhex(message[len(BINDING_CHANGED_PREFIX) :].decode())
+    except ValueError:
+        return None
+
+
 # --- events ----------------------------------------------------------------------------------------------------------
 
 EVENTS_STREAM = f"{PREFIX}events"
