@@ -51,6 +51,9 @@ class UploadTimeout(ProxyError):
 class UpstreamCut(ProxyError):
     """The upstream broke off in the middle of its response body: the client's response is to be broken off too."""
 
+    status = 502
+    reason = Reason.UPSTREAM_UNAVAILABLE
+
 
 class ClientGone(ProxyError):
     """The client left before its answer was complete."""

@@ -31,8 +31,7 @@ Event = MutableMapping[str, Any]
 
 def setup_logging(level: str = "info", *, json: bool | None = None) -> None:
     """Configures structlog and the standard library's logging. ``json`` None: unless stderr is a TTY."""
-    as_json = not sys.stderr.isatty() if json is None else json
-    logging.config.dictConfig(logging_config(level, as_json=as_json))
+    logging.config.dictConfig(logging_config(level, json=json))
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
@@ -46,8 +45,9 @@ def setup_logging(level: str = "info", *, json: bool | None = None) -> None:
     )
 
 
-def logging_config(level: str, *, as_json: bool) -> dict[str, Any]:
+def logging_config(level: str, *, json: bool | None = None) -> dict[str, Any]:
     """For ``logging.config.dictConfig``; Granian applies it again in each of its workers."""
+    as_json = not sys.stderr.isatty() if json is None else json
     return {
         "version": 1,
         "disable_existing_loggers": False,

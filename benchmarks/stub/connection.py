@@ -150,7 +150,8 @@ class StubConnection(asyncio.Protocol):
     def _judge(self, request: RecordedRequest) -> None:
         """What the head decides: route, key, switches; and whether to answer before the body."""
         route = self._route = routes.find(request)
-        if route.hashes or self._server.record(request):
+        recorded = self._server.record(request)
+        if recorded or route.hashes:
             request.hash_body()
         if route.needs_key:
             key = presented_key(request)

@@ -4,7 +4,7 @@ import asyncio
 import gc
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Self
 
 import uvloop
@@ -62,6 +62,13 @@ class StubServer:
         if self._recording:
             self.requests.append(request)
         return self._recording
+
+    async def until(self, condition: Callable[[Stats], bool], *, limit_s: float = 20.0) -> None:
+        """For tests: return when the counters fulfil the condition. Raises TimeoutError."""
+        async with asyncio.timeout(limit_s):
+            # Polled: the counters tell nobody that they changed, which keeps the hot path free of waiting tests.
+            while not condition(self.stats):  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
 
 
 async def _run(host: str, port: int, keys: list[str], *, any_key: bool) -> None:

@@ -1,0 +1,224 @@
+"""Event batches become rows: the one place that writes `intercept` rows and the counters of `binding` from events.
+
+Where it stands in the walk: `ingest` reads batches from the stream and calls `apply_batches`.
+
+Rules for whoever edits this file:
+
+- Everything happens in one transaction with the batch's line in the ledger `ingest_batch`, so a batch is applied
+  entirely or not at all, and never twice, however often it is delivered. What is not covered by that transaction (a
+  counter in Redis, an alert) does not belong here.
+- One advisory lock makes appliers take turns. Folding then sees every earlier row, and two appliers cannot lock
+  bindings crosswise. The lock's holder is bounded by the server: a frozen worker loses its transaction, not our time.
+- The statements take arrays: their number does not depend on the number of events.
+"""
+
+import ipaddress
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+
+import asyncpg
+import msgspec
+
+from proxy_core.contracts import EventBatch, Intercept, Touch
+
+FOLD_WINDOW_S = 60.0
+"""Identical intercepts (key, address, reason) within this time after a row's first one only raise its repeat count."""
+
+LEDGER_KEEP_DAYS = 14
+"""How long a batch's identity is remembered. An older batch cannot be told from a repeat: see `too_old`."""
+
+_TURN = 0x53454E54
+"""The advisory lock's number: "SENT"."""
+
+_BOUNDS_SQL = """
+SELECT set_config('lock_timeout', '5s', true),
+       set_config('idle_in_transaction_session_timeout', '10s', true),
+       set_config('statement_timeout', '20s', true)
+"""
+
+_LEDGER_SQL = """
+INSERT INTO ingest_batch (batch_id, applied_at)
+SELECT DISTINCT batch_id, now() FROM unnest($1::bytea[]) AS given (batch_id)
+ON CONFLICT (batch_id) DO NOTHING
+RETURNING batch_id
+"""
+
+_INTERCEPTS_SQL = """
+WITH incoming AS MATERIALIZED (
+    SELECT * FROM unnest($1::uuid[], $2::timestamptz[], $3::bytea[], $4::text[], $5::inet[], $6::text[], $7::text[],
+                         $8::boolean[], $9::text[], $10::text[], $11::text[], $12::text[], $13::integer[])
+        AS given (event_id, at, key_hash, key_hint, client_ip, bound_networks, reason,
+                  enforced, method, path, user_agent, gateway, repeat_count)
+), earlier AS MATERIALIZED (
+    SELECT i.event_id, i.repeat_count, e.event_id AS into_id, e.at AS into_at
+    FROM incoming i
+    CROSS JOIN LATERAL (
+        SELECT r.event_id, r.at FROM intercept r
+        WHERE r.key_hash = i.key_hash AND r.client_ip = i.client_ip AND r.reason = i.reason AND r.enforced = i.enforced
+          AND r.at > i.at - $14::interval AND r.at <= i.at
+        ORDER BY r.at DESC LIMIT 1
+    ) e
+), folded AS (
+    UPDATE intercept r SET repeat_count = r.repeat_count + f.repeats
+    FROM (SELECT into_id, into_at, sum(repeat_count)::integer AS repeats FROM earlier GROUP BY 1, 2) f
+    WHERE r.event_id = f.into_id AND r.at = f.into_at
+)
+INSERT INTO intercept (event_id, at, key_hash, key_hint, client_ip, bound_networks, reason,
+                       enforced, method, path, user_agent, gateway, repeat_count)
+SELECT event_id, at, key_hash, key_hint, client_ip, string_to_array(bound_networks, ' ')::cidr[], reason,
+       enforced, method, path, user_agent, gateway, repeat_count
+FROM incoming WHERE event_id NOT IN (SELECT event_id FROM earlier)
+ON CONFLICT DO NOTHING
+"""
+
+_INTERCEPT_COUNTS_SQL = """
+WITH given AS (
+    SELECT * FROM unnest($1::bytea[], $2::bigint[]) AS given (key_hash, intercepts)
+), locked AS MATERIALIZED (
+    SELECT b.id, g.intercepts FROM binding b JOIN given g USING (key_hash) ORDER BY b.id FOR NO KEY UPDATE OF b
+)
+UPDATE binding b SET intercept_count = b.intercept_count + l.intercepts FROM locked l WHERE b.id = l.id
+"""
+
+_TOUCHES_SQL = """
+WITH given AS (
+    SELECT * FROM unnest($1::bigint[], $2::timestamptz[], $3::inet[], $4::bigint[])
+        AS given (id, last_used_at, last_ip, requests)
+), locked AS MATERIALIZED (
+    SELECT b.id, g.last_used_at, g.last_ip, g.requests FROM binding b JOIN given g USING (id)
+    ORDER BY b.id FOR NO KEY UPDATE OF b
+)
+UPDATE binding b SET
+    request_count = b.request_count + l.requests,
+    last_ip = CASE WHEN b.last_used_at IS NULL OR l.last_used_at >= b.last_used_at THEN l.last_ip ELSE b.last_ip END,
+    last_used_at = greatest(b.last_used_at, l.last_used_at)
+FROM locked l WHERE b.id = l.id
+"""
+
+
+class Poison(Exception):
+    """A batch that can never be applied: its content is wrong. The message says how, without quoting it."""
+
+
+class Applied(msgspec.Struct, frozen=True):
+    """What one call changed; repeats of batches that were applied before change nothing and are not counted."""
+
+    batches: int
+    intercepts: int
+    touches: int
+
+
+async def apply_batches(connection: "asyncpg.Connection[asyncpg.Record]", batches: Sequence[EventBatch]) -> Applied:
+    """One transaction. Raises asyncpg's errors, and then nothing was applied."""
+    async with connection.transaction():
+        await connection.execute(_BOUNDS_SQL)
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", _TURN)
+        new = await connection.fetch(_LEDGER_SQL, [batch.batch_id for batch in batches])
+        waiting = {record["batch_id"] for record in new}
+        fresh: list[EventBatch] = []
+        for batch in batches:  # the same batch may be among them twice
+            if batch.batch_id in waiting:
+                waiting.remove(batch.batch_id)
+                fresh.append(batch)
+        intercepts = [intercept for batch in fresh for intercept in batch.intercepts]
+        touches = [touch for batch in fresh for touch in batch.touches]
+        if intercepts:
+            await _insert(connection, fold(intercepts))
+            await _count(connection, intercepts)
+        if touches:
+            await _touch(connection, coalesce(touches))
+    return Applied(len(fresh), sum(event.repeat_count for event in intercepts), len(touches))
+
+
+def check(batch: EventBatch, now: float) -> None:
+    """Raises Poison for what PostgreSQL would refuse, and for what is too old for the ledger to know."""
+    if now - batch.at > (LEDGER_KEEP_DAYS - 1) * 86_400:
+        raise Poison("too old to tell whether it was applied before")
+    try:
+        for intercept in batch.intercepts:
+            ipaddress.ip_address(intercept.client)
+            for network in intercept.bound_networks:
+                ipaddress.ip_network(network)
+            _moment(intercept.at)
+        for touch in batch.touches:
+            ipaddress.ip_address(touch.last_ip)
+            _moment(touch.last_used_at)
+    except (ValueError, OverflowError, OSError) as fault:
+        raise Poison(f"holds an impossible address, network or time ({type(fault).__name__})") from None
+
+
+def fold(intercepts: Iterable[Intercept]) -> list[Intercept]:
+    """Identical ones within the window become the earliest of them with the sum of their repeat counts."""
+    first: dict[tuple[bytes, str, str, bool], Intercept] = {}
+    rows: dict[bytes, Intercept] = {}
+    for event in sorted(intercepts, key=lambda event: event.at):
+        alike = (event.fingerprint, event.client, event.reason, event.enforced)
+        into = first.get(alike)
+        if into is None or event.at - into.at >= FOLD_WINDOW_S:
+            first[alike] = into = event
+        else:
+            into = msgspec.structs.replace(into, repeat_count=into.repeat_count + event.repeat_count)
+            first[alike] = into
+        rows[into.event_id] = into
+    return list(rows.values())
+
+
+def coalesce(touches: Iterable[Touch]) -> list[Touch]:
+    """One touch a binding: the latest use, the sum of the requests."""
+    latest: dict[int, Touch] = {}
+    for touch in touches:
+        known = latest.get(touch.binding_id)
+        if known is not None:
+            later = touch if touch.last_used_at >= known.last_used_at else known
+            touch = msgspec.structs.replace(later, requests=known.requests + touch.requests)  # noqa: PLW2901 - the fold
+        latest[touch.binding_id] = touch
+    return list(latest.values())
+
+
+async def prune_ledger(connection: "asyncpg.Connection[asyncpg.Record]") -> int:
+    """Forgets batches applied longer ago than `LEDGER_KEEP_DAYS`; returns how many."""
+    status: str = await connection.execute(
+        "DELETE FROM ingest_batch WHERE applied_at < now() - $1::interval", timedelta(days=LEDGER_KEEP_DAYS)
+    )
+    return int(status.rpartition(" ")[2])
+
+
+async def _insert(connection: "asyncpg.Connection[asyncpg.Record]", rows: Sequence[Intercept]) -> None:
+    await connection.execute(
+        _INTERCEPTS_SQL,
+        [row.event_id for row in rows],
+        [_moment(row.at) for row in rows],
+        [row.fingerprint for row in rows],
+        [row.hint for row in rows],
+        [row.client for row in rows],
+        [" ".join(row.bound_networks) for row in rows],
+        [row.reason.value for row in rows],
+        [row.enforced for row in rows],
+        [row.method for row in rows],
+        [row.path for row in rows],
+        [row.user_agent for row in rows],
+        [row.gateway for row in rows],
+        [row.repeat_count for row in rows],
+        timedelta(seconds=FOLD_WINDOW_S),
+    )
+
+
+async def _count(connection: "asyncpg.Connection[asyncpg.Record]", events: Iterable[Intercept]) -> None:
+    counts: dict[bytes, int] = {}
+    for event in events:
+        counts[event.fingerprint] = counts.get(event.fingerprint, 0) + event.repeat_count
+    await connection.execute(_INTERCEPT_COUNTS_SQL, list(counts), list(counts.values()))
+
+
+async def _touch(connection: "asyncpg.Connection[asyncpg.Record]", touches: Sequence[Touch]) -> None:
+    await connection.execute(
+        _TOUCHES_SQL,
+        [touch.binding_id for touch in touches],
+        [_moment(touch.last_used_at) for touch in touches],
+        [touch.last_ip for touch in touches],
+        [touch.requests for touch in touches],
+    )
+
+
+def _moment(at: float) -> datetime:
+    return datetime.fromtimestamp(at, UTC)

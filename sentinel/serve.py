@@ -1,0 +1,94 @@
+"""Owns the gateway's server: MPServer's workers, how they stop, and the status that says how it went.
+
+A stop goes in three steps: workers are told with SIGUSR1 that the drain begins (the application cuts what is still open
+after ``drain_timeout_s`` and writes its records), then SIGTERM makes Granian finish; one that is still there
+KILL_MARGIN_S later is killed. Granian alone would wait for open streams without bound.
+"""
+
+import contextlib
+import math
+import os
+import resource
+import signal
+from types import FrameType
+
+from granian.constants import HTTPModes, Interfaces, Loops
+from granian.http import HTTP1Settings
+from granian.log import LogLevels
+from granian.server.mp import MPServer  # what `granian.Granian` is on Linux, under a name that type checkers follow
+
+from proxy_core.logging_setup import logging_config, setup_logging
+from proxy_core.settings import Settings
+from sentinel.composition import create_app
+from sentinel.errors import ProcessFailed
+from sentinel.ports import refuse_busy_port
+
+DRAIN_SIGNAL = signal.SIGUSR1
+KILL_MARGIN_S = 10
+BACKLOG = 4096
+# Granian counts connections here, not requests: a low value would starve new clients behind a keep-alive proxy.
+CONNECTIONS_PER_WORKER = 65_535
+# The whole head of a request: nginx passes at most 4 x 8 KiB by default. Larger ones are answered 431.
+HEAD_MAX_BYTES = 128 * 1024
+HEAD_TIMEOUT_MS = 30_000
+
+
+def serve(settings: Settings) -> int:
+    """Runs until SIGTERM or SIGINT; returns the exit status: 0 after a stop, 1 when a worker ended by itself."""
+    setup_logging(settings.log_level)
+    refuse_busy_port(settings.host, settings.port)
+    _raise_descriptor_limit()
+    server = _server(settings)
+    server.on_startup(lambda: _stop_in_steps(server))
+    try:
+        server.serve(target_loader=create_app, wrap_loader=False)
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else 1
+    except OSError as error:
+        raise ProcessFailed(f"cannot listen on {settings.host} port {settings.port}: {error.strerror}") from error
+    return 0
+
+
+def _server(settings: Settings) -> MPServer:
+    return MPServer(
+        "sentinel.composition:create_app",
+        address=settings.host,
+        port=settings.port,
+        interface=Interfaces.ASGI,
+        workers=settings.worker_count,
+        runtime_threads=1,
+        loop=Loops.uvloop,
+        http=HTTPModes.http1,
+        websockets=True,
+        backlog=BACKLOG,
+        backpressure=CONNECTIONS_PER_WORKER,
+        http1_settings=HTTP1Settings(
+            header_read_timeout=HEAD_TIMEOUT_MS, keep_alive=True, max_buffer_size=HEAD_MAX_BYTES
+        ),
+        log_level=LogLevels(settings.log_level),
+        log_dictconfig=logging_config(settings.log_level),
+        log_access=False,
+        respawn_failed_workers=False,
+        workers_kill_timeout=math.ceil(settings.drain_timeout_s) + KILL_MARGIN_S,
+    )
+
+
+def _stop_in_steps(server: MPServer) -> None:
+    """Granian has set its own handlers by now: ours tell the workers first, then do what its would."""
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        for worker in server.wrks:
+            with contextlib.suppress(ProcessLookupError, TypeError):
+                os.kill(worker.inner.pid, DRAIN_SIGNAL)
+        server.signal_handler_interrupt()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+
+
+def _raise_descriptor_limit() -> None:
+    """Each open stream holds two descriptors; many systems start a process with 1024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

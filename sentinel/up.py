@@ -1,0 +1,205 @@
+"""`sentinel up`: everything on one machine. Owns the order in which things start, and ends them in reverse.
+
+    lock the data directory → PostgreSQL → Valkey → schema → (stub model API) → gateway → background jobs
+
+Each runs as a process of its own on a leash. One that ends by itself ends all; so does a signal; and if this process is
+killed, the leashes end everything in its place.
+"""
+
+import contextlib
+import os
+import signal
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+
+from proxy_core.settings import Settings, load_settings
+from sentinel.child import Child
+from sentinel.demo import base_url, look_at_intercepts, ready_text
+from sentinel.environment import surroundings
+from sentinel.errors import ProcessFailed
+from sentinel.ports import free_port, refuse_busy_port
+from sentinel.secrets_file import DEMO_KEY, kept_secrets
+from sentinel.services.directory import DataDirectory, default_directory
+from sentinel.services.postgres import PostgresStore
+from sentinel.services.valkey import ValkeyStore
+from sentinel.steps import Steps
+from sentinel.supervision import Stop, failure_of, stopping_on_signals, watch
+
+READY_WITHIN_S = 60.0
+MIGRATED_WITHIN_S = 300.0
+STOP_MARGIN_S = 15.0
+
+
+class UpOptions(NamedTuple):
+    """What the command line said; None leaves it to the environment."""
+
+    data_dir: Path | None = None
+    demo: bool = False
+    host: str | None = None
+    port: int | None = None
+    workers: int | None = None
+
+
+def up(options: UpOptions) -> None:
+    """Returns after SIGINT or SIGTERM, with everything stopped. Raises SentinelError and SettingsError."""
+    with stopping_on_signals() as stop, contextlib.ExitStack() as stack:
+        House(options, stop, stack).run()
+
+
+class House:
+    """One run of `up`."""
+
+    def __init__(self, options: UpOptions, stop: Stop, stack: contextlib.ExitStack) -> None:
+        self._options = options
+        self._stack = stack
+        self._steps = Steps()
+        self._children: list[Child] = []
+        self._psql: Path | None = None
+        stop.hurry = self._hurry
+        self._environment = surroundings() | _given(options)
+        self._refuse_missing_upstream()
+        self._directory = stack.enter_context(
+            contextlib.closing(DataDirectory.open(options.data_dir or default_directory()))
+        )
+        self._secrets = kept_secrets(self._directory.path)
+
+    def run(self) -> None:
+        self._start_stores()
+        if self._options.demo:
+            self._start_stub()
+        settings = self._settle()
+        refuse_busy_port(settings.host, settings.port)
+        with self._steps.step("database schema"):
+            self._migrate()
+        url = base_url(settings.host, settings.port)
+        with self._steps.step(f"gateway on {url}"):
+            gateway = self._start("gateway", "serve", grace_s=settings.drain_timeout_s + STOP_MARGIN_S)
+            self._wait_until(gateway, lambda: _answers(f"{url}/health"))
+        with self._steps.step("background jobs"):
+            self._start("worker", "worker")
+        self._announce(settings, url)
+        watch(self._children)
+
+    def _start_stores(self) -> None:
+        if "PG_DSN" not in self._environment:
+            with self._steps.step("PostgreSQL"):
+                postgres = PostgresStore(self._directory)
+                self._stack.callback(self._stop, postgres.child)
+                postgres.start()
+                self._children.append(postgres.child)
+            self._environment["PG_DSN"] = postgres.dsn
+            self._psql = postgres.psql
+        if "REDIS_URL" not in self._environment:
+            with self._steps.step("Valkey"):
+                valkey = ValkeyStore(self._directory)
+                self._stack.callback(self._stop, valkey.child)
+                valkey.start()
+                self._children.append(valkey.child)
+            self._environment["REDIS_URL"] = valkey.url
+
+    def _start_stub(self) -> None:
+        port = free_port()
+        self._environment["DOWNSTREAM_URL"] = f"http://127.0.0.1:{port}"
+        with self._steps.step("stub model API"):
+            stub = self._start("stub", "stub", "--port", str(port), extra={"STUB_KEYS": self._secrets[DEMO_KEY]})
+            self._wait_until(stub, lambda: _accepts_connections(port))
+
+    def _settle(self) -> Settings:
+        """From here on the environment is complete: every child reads the same settings from it."""
+        self._environment.setdefault("SENTINEL_HMAC_SECRET", self._secrets["SENTINEL_HMAC_SECRET"])
+        self._environment.setdefault("SENTINEL_EVENT_SPOOL_DIR", str(self._directory.path / "spool"))
+        os.environ.update(self._environment)
+        return load_settings()
+
+    def _migrate(self) -> None:
+        migration = self._child("migrate", "migrate")
+        self._stack.callback(migration.stop)
+        migration.start()
+        if migration.wait(MIGRATED_WITHIN_S) != 0:
+            raise failure_of(migration)
+
+    def _start(self, name: str, *command: str, grace_s: float = 10.0, extra: dict[str, str] | None = None) -> Child:
+        child = self._child(name, *command, grace_s=grace_s, extra=extra)
+        self._stack.callback(self._stop, child)
+        child.start()
+        self._children.append(child)
+        return child
+
+    def _child(self, name: str, *command: str, grace_s: float = 10.0, extra: dict[str, str] | None = None) -> Child:
+        return Child(
+            name,
+            [sys.executable, "-m", "sentinel", *command],
+            env=os.environ | self._environment | (extra or {}),
+            cwd=Path.cwd(),
+            log=self._directory.log(name),
+            grace_s=grace_s,
+            keep_fds=[self._directory.lock_fd],
+        )
+
+    def _wait_until(self, child: Child, is_ready: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + READY_WITHIN_S
+        while not is_ready():
+            if not child.is_running():
+                raise failure_of(child)
+            if time.monotonic() > deadline:
+                raise ProcessFailed(
+                    f"{child.name} was not ready within {READY_WITHIN_S:.0f} s; the end of {child.log}:\n"
+                    f"{child.last_words()}"
+                )
+            time.sleep(0.05)
+
+    def _announce(self, settings: Settings, url: str) -> None:
+        intercepts = look_at_intercepts(self._psql, settings.pg_dsn) if self._psql else None
+        key = self._secrets[DEMO_KEY] if self._options.demo else None
+        click.echo(ready_text(url, settings.host, self._directory.path, key=key, intercepts=intercepts))
+
+    def _stop(self, child: Child) -> None:
+        if child.is_running():
+            with self._steps.step(f"stopping {child.name}"):
+                child.stop()
+
+    def _hurry(self) -> None:
+        """A second Ctrl-C: open streams are not waited for any longer. The stores are never killed for impatience."""
+        for child in self._children:
+            if child.name in ("gateway", "worker", "stub"):
+                child.signal(signal.SIGKILL)
+
+    def _refuse_missing_upstream(self) -> None:
+        if not self._options.demo and "DOWNSTREAM_URL" not in self._environment:
+            raise ProcessFailed(
+                "DOWNSTREAM_URL is missing: set it to the LLM gateway to protect, "
+                "or try sentinel up --demo, which brings a stub"
+            )
+
+
+def _given(options: UpOptions) -> dict[str, str]:
+    given = {
+        "SENTINEL_HOST": options.host,
+        "SENTINEL_PORT": options.port,
+        "SENTINEL_WORKERS": options.workers,
+    }
+    return {name: str(value) for name, value in given.items() if value is not None}
+
+
+def _answers(url: str) -> bool:
+    # Our own loopback: a proxy from the environment must not come between.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(url, timeout=2.0) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def _accepts_connections(port: int) -> bool:
+    import socket
+
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1.0):
+        return True
+    return False

@@ -1,0 +1,92 @@
+"""A gateway process for tests: `sentinel serve` as production runs it."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+
+START_LIMIT_S = 60.0
+STOP_LIMIT_S = 30.0
+
+
+class GatewayProcess:
+    """A running `sentinel serve`, its address, and the port on which it expects its upstream."""
+
+    def __init__(self, process: subprocess.Popen[bytes], port: int, upstream_port: int, log: Path) -> None:
+        self.process = process
+        self.port = port
+        self.upstream_port = upstream_port
+        self.log = log
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def log_text(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def wait_until_healthy(self) -> None:
+        deadline = time.monotonic() + START_LIMIT_S
+        while time.monotonic() < deadline:
+            assert self.process.poll() is None, f"the gateway ended: {self.log_text()}"
+            with contextlib.suppress(httpx.TransportError):
+                if httpx.get(f"{self.url}/health").status_code == 200:
+                    return
+            time.sleep(0.05)
+        raise AssertionError(f"the gateway did not become healthy: {self.log_text()}")
+
+    def stop(self) -> int:
+        """SIGTERM, bounded; the exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(STOP_LIMIT_S)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextlib.contextmanager
+def running_gateway(
+    *, pg_dsn: str, redis_url: str, upstream_port: int, workers: int = 1, name: str = "story", **settings: str
+) -> Iterator[GatewayProcess]:
+    """Starts a gateway and waits until it can judge; on leaving it is stopped, and killed if it will not stop."""
+    port = free_port()
+    with tempfile.TemporaryDirectory() as folder:
+        environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("SENTINEL_")},
+            "DOWNSTREAM_URL": f"http://127.0.0.1:{upstream_port}",
+            "PG_DSN": pg_dsn,
+            "REDIS_URL": redis_url,
+            "SENTINEL_HMAC_SECRET": "5b1f0c2e9a7d48f36e1b0a9c8d7e6f504132a3b4c5d6e7f8091a2b3c4d5e6f70",
+            "SENTINEL_TRUSTED_PROXIES": "127.0.0.1/32",
+            "SENTINEL_PORT": str(port),
+            "SENTINEL_WORKERS": str(workers),
+            "SENTINEL_GATEWAY_NAME": name,
+            "SENTINEL_EVENT_SPOOL_DIR": str(Path(folder, "spool")),
+            **settings,
+        }
+        log = Path(folder, "log")
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "sentinel", "serve"], env=environment, stdout=output, stderr=output, cwd=folder
+            )
+        gateway = GatewayProcess(process, port, upstream_port, log)
+        try:
+            gateway.wait_until_healthy()
+            yield gateway
+            gateway.stop()
+        finally:
+            process.kill()
+            process.wait()

@@ -1,0 +1,15 @@
+"""Waiting for a condition that another process brings about."""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+LIMIT_S = 30.0
+
+
+async def eventually(condition: Callable[[], object]) -> None:
+    """Returns as soon as the condition holds; fails if it never does. The limit is generous: it only ends a hang."""
+    deadline = time.monotonic() + LIMIT_S
+    while not condition():
+        assert time.monotonic() < deadline, "the condition never came true"
+        await asyncio.sleep(0.01)
