@@ -57,3 +57,7 @@ class UpstreamCut(ProxyError):
 
 class ClientGone(ProxyError):
     """The client left before its answer was complete."""
+
+
+class ResponseBroken(ProxyError):
+    """A response that has begun must not end cleanly; raised to the server, which closes the client's connection."""

@@ -83,9 +83,13 @@ class Upstream:
             self._sweeper.cancel()
         for ticket in self._queue:
             ticket.cancel()
+        self.cut()
+        self._idle.clear()
+
+    def cut(self) -> None:
+        """Breaks off every exchange that is under way."""
         for connection in tuple(self._open):
             connection.fail(UpstreamCut("the gateway is stopping"))
-        self._idle.clear()
 
     async def _connect(self) -> Connection:
         self._connecting += 1

@@ -119,6 +119,10 @@ class ClientWatch:
         """Begins to tick; needs a running loop."""
         self._tick()
 
+    def hurry(self) -> None:
+        """Uploads that are waiting for their client are given up at the next tick."""
+        self._patience_s = TICK_S
+
     def close(self) -> None:
         if self._ticker is not None:
             self._ticker.cancel()

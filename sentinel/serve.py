@@ -59,7 +59,7 @@ def _server(settings: Settings) -> MPServer:
         runtime_threads=1,
         loop=Loops.uvloop,
         http=HTTPModes.http1,
-        websockets=True,
+        websockets=False,
         backlog=BACKLOG,
         backpressure=CONNECTIONS_PER_WORKER,
         http1_settings=HTTP1Settings(
