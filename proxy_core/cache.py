@@ -26,7 +26,7 @@ from redis.exceptions import RedisError
 from proxy_core import cache_scripts as scripts
 from proxy_core import keyspace
 from proxy_core.circuit import Circuit, Clock
-from proxy_core.contracts import Binding, Network, StoredSettings
+from proxy_core.contracts import Binding, BindingStatus, BoundNetwork, Mode, Network, StoredSettings
 from proxy_core.errors import StoreUnavailable
 
 log = structlog.get_logger(__name__)
@@ -73,8 +73,12 @@ class Reservation(msgspec.Struct, frozen=True):
 
     @classmethod
     def decode(cls, value: bytes) -> "Reservation":
-        text = value.decode()
-        return cls(Network.parse(text[18:]), text[1:17], accepted=text[0] == "a")
+        """Raises StoreUnavailable for what is none: it runs out, and until then the key cannot be reserved here."""
+        try:
+            text = value.decode()
+            return cls(Network.parse(text[18:]), text[1:17], accepted=text[0] == "a")
+        except (ValueError, IndexError):
+            raise StoreUnavailable("redis: a reservation cannot be read") from None
 
     @property
     def ttl_s(self) -> float:
@@ -204,7 +208,11 @@ class Cache:
 
     async def get_settings(self) -> StoredSettings | None:
         value = await self._ask(lambda: self._client.get(keyspace.SETTINGS))
-        return None if value is None else StoredSettings(int(value[:VERSION_DIGITS]), value[VERSION_DIGITS:])
+        if value is None:
+            return None
+        if not value[:VERSION_DIGITS].isdigit():
+            raise StoreUnavailable("redis: the settings snapshot cannot be read")
+        return StoredSettings(int(value[:VERSION_DIGITS]), value[VERSION_DIGITS:])
 
     async def publish_settings(self, stored: StoredSettings) -> None:
         """Replaces an older snapshot and tells every gateway worker."""
@@ -270,22 +278,64 @@ class Cache:
         await self._client.aclose()
 
 
+class _Stored(msgspec.Struct, frozen=True, array_like=True):
+    """A binding as an entry holds it: networks as text, since MessagePack's integers end at 64 bits, IPv6's at 128.
+
+    Gateways of two versions share Redis during an upgrade: fields are only ever added, at the end, with defaults.
+    """
+
+    id: int
+    fingerprint: bytes
+    hint: str
+    status: BindingStatus
+    networks: tuple[tuple[str, float | None], ...]
+    version: int
+    mode: Mode | None = None
+    ban_expires_at: float | None = None
+
+
 _encoder = msgspec.msgpack.Encoder()
-_decoder: msgspec.msgpack.Decoder[Binding | None] = msgspec.msgpack.Decoder(Binding | None)
+_decoder: msgspec.msgpack.Decoder[_Stored | None] = msgspec.msgpack.Decoder(_Stored | None)
 
 
 def encode_entry(binding: Binding | None, version: int | None = None) -> bytes:
     if binding is None:
         return _version(version or 0) + UNBOUND
-    return _version(binding.version) + _encoder.encode(binding)
+    networks = tuple((bound.network.text, bound.expires_at) for bound in binding.networks)
+    stored = _Stored(
+        binding.id,
+        binding.fingerprint,
+        binding.hint,
+        binding.status,
+        networks,
+        binding.version,
+        binding.mode,
+        binding.ban_expires_at,
+    )
+    return _version(binding.version) + _encoder.encode(stored)
 
 
 def decode_entry(value: bytes, fingerprint: bytes) -> Binding | None:
     """Raises msgspec.DecodeError for what is not an entry of this key."""
-    binding = _decoder.decode(value[VERSION_DIGITS:])
-    if binding is not None and binding.fingerprint != fingerprint:
+    stored = _decoder.decode(value[VERSION_DIGITS:])
+    if stored is None:
+        return None
+    if stored.fingerprint != fingerprint:
         raise msgspec.DecodeError("an entry of another key")
-    return binding
+    try:
+        networks = tuple(BoundNetwork(Network.parse(text), expires_at) for text, expires_at in stored.networks)
+    except ValueError:
+        raise msgspec.DecodeError("an entry with a network that is none") from None
+    return Binding(
+        stored.id,
+        fingerprint,
+        stored.hint,
+        stored.status,
+        networks,
+        stored.version,
+        stored.mode,
+        stored.ban_expires_at,
+    )
 
 
 def _version(version: int) -> bytes:

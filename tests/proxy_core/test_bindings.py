@@ -1,0 +1,411 @@
+"""Finding owners over real stores: where an answer comes from, what it costs, and which answers are thrown away."""
+
+import asyncio
+
+import asyncpg
+import pytest
+from redis.asyncio import Redis
+
+from proxy_core import keyspace
+from proxy_core.bindings import Claim, ClaimedElsewhere
+from proxy_core.cache import encode_entry
+from proxy_core.contracts import Binding, LiveSettings
+from proxy_core.errors import StoreUnavailable
+from tests.support.binding_parts import (
+    FIRST_USE,
+    SHORT_TIMEOUT_S,
+    address,
+    identity,
+    networks_of,
+    opened,
+)
+from tests.support.clocks import FakeClock
+from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.anyio
+
+KEY = identity("a key")
+ALICE, BOB, CAROL = "10.0.0.1", "10.0.0.2", "10.0.0.3"
+ROOM_FOR_TWO = LiveSettings(networks_per_key=2)
+
+
+@pytest.fixture
+async def parts(pg_dsn, redis_url):
+    async with opened(pg_dsn, redis_url) as one:
+        one.bindings.channel_up()
+        yield one
+
+
+@pytest.fixture
+async def pg(pg_dsn):
+    connection = await asyncpg.connect(pg_dsn)
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+async def redis(redis_url):
+    async with Redis.from_url(redis_url) as client:
+        yield client
+
+
+async def operator_bans(pg, parts, key):
+    """The operator's write as the control plane does it: commit, Redis entry, message."""
+    version = await pg.fetchval(
+        "UPDATE binding SET status = 'banned', version = nextval('binding_version_seq') WHERE key_hash = $1"
+        " RETURNING version",
+        key.fingerprint,
+    )
+    await parts.cache.publish_change(key.fingerprint, version, await parts.store.find(key.fingerprint))
+    return version
+
+
+async def operator_unbinds(pg, parts, key):
+    version = await pg.fetchval(
+        "DELETE FROM binding WHERE key_hash = $1 RETURNING nextval('binding_version_seq')", key.fingerprint
+    )
+    await parts.cache.publish_change(key.fingerprint, version, None)
+
+
+# --- where the answer comes from -------------------------------------------------------------------------------------
+
+
+async def test_memory_answers_first_then_redis_then_postgresql(parts, pg_dsn, redis_url, redis):
+    bound = await parts.bind(KEY, ALICE)
+    assert parts.peek(KEY) == bound
+    async with opened(pg_dsn, redis_url) as other:
+        assert await other.find(KEY) == bound
+        assert other.store.asked["find"] == 0, "Redis knew"
+        asked = other.cache.asked
+        assert other.peek(KEY) == bound
+        assert other.cache.asked == asked
+    await redis.flushall()
+    async with opened(pg_dsn, redis_url) as third:
+        assert await third.find(KEY) == bound
+        assert third.store.asked["find"] == 1
+        assert await redis.get(keyspace.binding(KEY.fingerprint)) == encode_entry(bound), "filled for the next one"
+
+
+async def test_requests_for_one_key_share_one_search(parts):
+    with parts.store.holding_answers():
+        searches = [asyncio.ensure_future(parts.find(KEY)) for _ in range(20)]
+        await eventually(lambda: parts.store.held == 1)
+        searches[0].cancel()
+        await asyncio.sleep(0)
+    results = await asyncio.gather(*searches, return_exceptions=True)
+    assert isinstance(results[0], asyncio.CancelledError)
+    assert results[1:] == [None] * 19
+    assert parts.store.asked["find"] == 1
+
+
+async def test_a_flood_of_one_unknown_key_costs_postgresql_one_statement(parts, pg_dsn, redis_url, redis):
+    for _ in range(20):
+        assert await parts.find(KEY) is None
+    async with opened(pg_dsn, redis_url) as other:
+        assert await other.find(KEY) is None
+        assert parts.store.asked["find"] + other.store.asked["find"] == 1
+    assert 0 < await redis.pttl(keyspace.binding(KEY.fingerprint)) <= keyspace.UNBOUND_TTL_S * 1000
+
+
+async def test_unbound_in_redis_is_no_obstacle_to_a_first_use(parts):
+    assert await parts.find(KEY) is None
+    bound = await parts.bind(KEY, ALICE)
+    assert networks_of(bound) == [f"{ALICE}/32"]
+    assert await parts.find(KEY) == bound
+
+
+async def test_an_old_redis_entry_is_compared_with_postgresql(parts, pg, redis):
+    """A change that could not be published is seen after `REFRESH_AFTER_S`."""
+    await parts.bind(KEY, ALICE)
+    await pg.execute("UPDATE binding SET status = 'banned', version = nextval('binding_version_seq')")
+    parts.bindings.changed(keyspace.ALL_BINDINGS_CHANGED)
+    seen = await parts.find(KEY)
+    assert seen is not None
+    assert not seen.is_banned(0.0)
+    await redis.pexpire(keyspace.binding(KEY.fingerprint), int((keyspace.BINDING_TTL_S - 301) * 1000))
+    parts.bindings.changed(keyspace.ALL_BINDINGS_CHANGED)
+    for _ in range(2):
+        seen = await parts.find(KEY)
+        assert seen is not None
+        assert seen.is_banned(0.0)
+    assert parts.store.asked["find"] == 1, "the refreshed entry is young again"
+
+
+async def test_an_unreadable_redis_entry_is_dropped_and_postgresql_answers(parts, redis):
+    bound = await parts.bind(KEY, ALICE)
+    parts.bindings.changed(keyspace.ALL_BINDINGS_CHANGED)
+    await redis.set(keyspace.binding(KEY.fingerprint), b"rubbish")
+    assert await parts.find(KEY) == bound
+    assert await redis.get(keyspace.binding(KEY.fingerprint)) == encode_entry(bound)
+
+
+# --- outages ---------------------------------------------------------------------------------------------------------
+
+
+async def test_without_redis_postgresql_alone_answers_and_decides(own_stores):
+    async with (
+        opened(own_stores.pg_dsn, own_stores.redis_url) as parts,
+        opened(own_stores.pg_dsn, own_stores.redis_url) as other,
+    ):
+        own_stores.valkey.kill()
+        assert await parts.find(KEY) is None
+        assert await other.find(KEY) is None
+        mine, theirs = await parts.claimed(KEY, ALICE), await other.claimed(KEY, BOB)
+        answers = await asyncio.gather(mine.accept(), theirs.accept())
+        assert answers[0] == answers[1]
+        assert networks_of(answers[0]) in ([f"{ALICE}/32"], [f"{BOB}/32"])
+        assert await other.find(KEY) == answers[0]
+
+
+async def test_without_postgresql_redis_answers_for_the_keys_it_knows(own_stores):
+    async with opened(own_stores.pg_dsn, own_stores.redis_url) as parts:
+        bound = await parts.bind(KEY, ALICE)
+    own_stores.postgres.kill()
+    async with opened(own_stores.pg_dsn, own_stores.redis_url) as started_in_the_outage:
+        assert await started_in_the_outage.find(KEY) == bound
+        with pytest.raises(StoreUnavailable):
+            await started_in_the_outage.find(identity("unknown"))
+        with pytest.raises(StoreUnavailable):
+            await started_in_the_outage.claim(identity("unknown"), BOB)
+
+
+async def test_an_old_redis_entry_still_answers_while_postgresql_is_away(own_stores):
+    async with opened(own_stores.pg_dsn, own_stores.redis_url) as parts, Redis.from_url(own_stores.redis_url) as redis:
+        bound = await parts.bind(KEY, ALICE)
+        await redis.pexpire(keyspace.binding(KEY.fingerprint), 60_000)
+        parts.bindings.changed(keyspace.ALL_BINDINGS_CHANGED)
+        own_stores.postgres.kill()
+        assert await parts.find(KEY) == bound
+
+
+async def test_cached_unbound_is_not_believed_while_postgresql_is_away(own_stores):
+    """Nobody could bind the key, and it may have been accepted elsewhere meanwhile."""
+    async with opened(own_stores.pg_dsn, own_stores.redis_url) as parts:
+        assert await parts.find(KEY) is None
+        own_stores.postgres.kill()
+        with pytest.raises(StoreUnavailable):
+            await parts.find(identity("finds out that it is away"))
+        with pytest.raises(StoreUnavailable):
+            await parts.find(KEY)
+
+
+async def test_known_keys_are_enforced_from_memory_while_no_store_answers(own_stores):
+    clock = FakeClock()
+    async with opened(
+        own_stores.pg_dsn, own_stores.redis_url, clock=clock, timeout_s=SHORT_TIMEOUT_S, l1_ttl_degraded_s=2.0
+    ) as parts:
+        bound = await parts.bind(KEY, ALICE)
+        own_stores.postgres.pause()
+        own_stores.valkey.pause()
+        try:
+            clock.advance(3600.0)
+            assert parts.peek(KEY) is None
+            assert await parts.find(KEY) == bound
+            assert parts.peek(KEY) == bound, "trusted for a moment, so that not every request asks in vain"
+            clock.advance(2.0)
+            assert parts.peek(KEY) is None
+            with pytest.raises(StoreUnavailable):
+                await parts.find(identity("unknown"))
+        finally:
+            own_stores.postgres.resume()
+            own_stores.valkey.resume()
+        await parts.learn_that_stores_are_back()
+        assert await parts.find(KEY) == bound
+
+
+# --- invalidation ----------------------------------------------------------------------------------------------------
+
+
+async def test_a_published_change_reaches_every_gateways_memory(pg_dsn, redis_url, pg):
+    async with opened(pg_dsn, redis_url, started=True) as one, opened(pg_dsn, redis_url, started=True) as two:
+        await eventually(lambda: "up" in repr(one.bindings) and "up" in repr(two.bindings))
+        bound = await one.bind(KEY, ALICE)
+        assert await two.find(KEY) == bound
+        await eventually(lambda: one.peek(KEY) is None)  # the news of its own binding drops it: one more look at Redis
+        assert await one.find(KEY) == bound
+        version = await operator_bans(pg, one, KEY)
+        await eventually(lambda: one.peek(KEY) is None and two.peek(KEY) is None)
+        for parts in (one, two):
+            banned = await parts.find(KEY)
+            assert banned is not None
+            assert banned.version == version
+            assert banned.is_banned(0.0)
+
+
+async def test_what_was_read_before_a_change_does_not_outlive_the_news_of_it(parts, pg_dsn, redis_url, pg, redis):
+    await parts.bind(KEY, ALICE)
+    await redis.flushall()
+    parts.bindings.changed(keyspace.ALL_BINDINGS_CHANGED)
+    async with opened(pg_dsn, redis_url) as control_plane:
+        with parts.store.holding_answers():
+            stale = asyncio.ensure_future(parts.find(KEY))
+            await eventually(lambda: parts.store.held == 1)
+            version = await operator_bans(pg, control_plane, KEY)
+            parts.bindings.changed(keyspace.binding_changed(KEY.fingerprint))
+            found = await parts.find(KEY)
+            assert found is not None
+            assert found.version == version, "who comes after the news does not join the old search"
+        old = await stale
+    assert old is not None
+    assert old.version < version
+    assert parts.peek(KEY) == found
+    entry = await parts.cache.get(KEY.fingerprint)
+    assert entry is not None
+    assert entry.binding == found
+
+
+async def test_a_stale_read_does_not_undo_an_unbinding(parts, pg_dsn, redis_url, pg, redis):
+    await parts.bind(KEY, ALICE)
+    await redis.flushall()
+    parts.bindings.changed(keyspace.ALL_BINDINGS_CHANGED)
+    async with opened(pg_dsn, redis_url) as control_plane:
+        with parts.store.holding_answers():
+            stale = asyncio.ensure_future(parts.find(KEY))
+            await eventually(lambda: parts.store.held == 1)
+            await operator_unbinds(pg, control_plane, KEY)
+            parts.bindings.changed(keyspace.binding_changed(KEY.fingerprint))
+        assert await stale is not None
+    assert parts.peek(KEY) is None
+    assert await parts.find(KEY) is None
+    assert parts.store.asked["find"] == 1, "the unbinding's own entry answered"
+
+
+async def test_a_stale_unbound_does_not_undo_a_binding(parts, pg_dsn, redis_url):
+    async with opened(pg_dsn, redis_url) as other:
+        with parts.store.holding_answers():
+            stale = asyncio.ensure_future(parts.find(KEY))
+            await eventually(lambda: parts.store.held == 1)
+            bound = await other.bind(KEY, ALICE)
+        assert await stale is None
+        assert await parts.find(KEY) == bound
+
+
+async def test_memory_is_trusted_for_less_time_while_the_channel_is_down(pg_dsn, redis_url):
+    clock = FakeClock()
+    async with opened(pg_dsn, redis_url, clock=clock, l1_ttl_s=30.0, l1_ttl_degraded_s=2.0) as parts:
+        parts.bindings.channel_up()
+        clock.advance(1.0)
+        bound = await parts.bind(KEY, ALICE)
+        clock.advance(10.0)
+        assert parts.peek(KEY) == bound
+        parts.bindings.channel_down()
+        assert parts.peek(KEY) is None
+
+
+async def test_nothing_that_was_read_before_the_channel_came_up_is_trusted(pg_dsn, redis_url):
+    clock = FakeClock()
+    async with opened(pg_dsn, redis_url, clock=clock) as parts:
+        bound = await parts.bind(KEY, ALICE)
+        assert parts.peek(KEY) == bound
+        clock.advance(0.1)
+        parts.bindings.channel_up()
+        assert parts.peek(KEY) is None
+        clock.advance(0.1)
+        assert await parts.find(KEY) == bound
+        assert parts.peek(KEY) == bound
+
+
+async def test_the_channel_follows_redis_through_an_outage(own_stores):
+    async with opened(own_stores.pg_dsn, own_stores.redis_url, started=True) as parts:
+        await eventually(lambda: "up" in repr(parts.bindings))
+        own_stores.valkey.kill()
+        await eventually(lambda: "degraded" in repr(parts.bindings))
+        own_stores.valkey.start()
+        await eventually(lambda: "up" in repr(parts.bindings))
+
+
+# --- first use and learning ------------------------------------------------------------------------------------------
+
+
+async def test_first_use_binds_before_the_upstream_is_asked(parts):
+    bound = await parts.claim(KEY, ALICE, FIRST_USE)
+    assert isinstance(bound, Binding)
+    assert networks_of(bound) == [f"{ALICE}/32"]
+    assert await parts.claim(KEY, BOB, FIRST_USE) == bound
+
+
+async def test_first_use_without_postgresql_holds_nothing_back(own_stores):
+    async with opened(own_stores.pg_dsn, own_stores.redis_url) as parts, Redis.from_url(own_stores.redis_url) as redis:
+        own_stores.postgres.stop()
+        with pytest.raises(StoreUnavailable):
+            await parts.claim(KEY, ALICE, FIRST_USE)
+        assert await redis.get(keyspace.claim(KEY.fingerprint)) is None
+        own_stores.postgres.start()
+        await parts.learn_that_stores_are_back()
+        bound = await parts.claim(KEY, BOB, FIRST_USE)
+        assert networks_of(bound) == [f"{BOB}/32"]
+
+
+async def test_the_network_that_is_bound_has_the_live_prefix(parts):
+    live = LiveSettings(ipv4_prefix=24, ipv6_prefix=48)
+    claim = await parts.claim(KEY, ALICE, live)
+    assert isinstance(claim, Claim)
+    assert networks_of(await claim.accept()) == ["10.0.0.0/24"]
+    other = identity("v6")
+    claim = await parts.claim(other, "2001:db8:1:2::3", live)
+    assert isinstance(claim, Claim)
+    assert networks_of(await claim.accept()) == ["2001:db8:1::/48"]
+
+
+async def test_a_network_is_learned_while_there_is_room(parts, pg_dsn, redis_url):
+    bound = await parts.bind(KEY, ALICE)
+    learned = await parts.bindings.learn(bound, address(BOB), ROOM_FOR_TWO)
+    assert networks_of(learned) == [f"{ALICE}/32", f"{BOB}/32"]
+    assert learned.version > bound.version
+    assert parts.peek(KEY) == learned
+    full = await parts.bindings.learn(learned, address(CAROL), ROOM_FOR_TWO)
+    assert full == learned
+    async with opened(pg_dsn, redis_url) as other:
+        assert await other.find(KEY) == learned
+        assert other.store.asked["find"] == 0
+
+
+async def test_racing_learners_never_exceed_the_limit(pg_dsn, redis_url):
+    async with opened(pg_dsn, redis_url) as one, opened(pg_dsn, redis_url) as two:
+        for number in range(10):
+            key = identity(f"learned {number}")
+            bound = await one.bind(key, ALICE)
+            await asyncio.gather(
+                *(
+                    parts.bindings.learn(bound, address(f"10.0.1.{client}"), LiveSettings(networks_per_key=3))
+                    for client in range(1, 9)
+                    for parts in (one, two)
+                )
+            )
+            there = await one.store.find(key.fingerprint)
+            assert len(networks_of(there)) == 3
+
+
+async def test_a_key_that_was_banned_meanwhile_learns_nothing(parts, pg):
+    bound = await parts.bind(KEY, ALICE)
+    version = await operator_bans(pg, parts, KEY)
+    answer = await parts.bindings.learn(bound, address(BOB), ROOM_FOR_TWO)
+    assert answer.is_banned(0.0)
+    assert answer.version == version
+    assert networks_of(answer) == [f"{ALICE}/32"]
+
+
+async def test_a_key_that_was_unbound_and_bound_again_meanwhile_learns_nothing(parts, pg):
+    bound = await parts.bind(KEY, ALICE)
+    await operator_unbinds(pg, parts, KEY)
+    parts.bindings.changed(keyspace.binding_changed(KEY.fingerprint))
+    again = await parts.bind(KEY, CAROL)
+    answer = await parts.bindings.learn(bound, address(BOB), ROOM_FOR_TWO)
+    assert answer == again
+    assert again.version > bound.version
+
+
+async def test_learning_without_postgresql_is_refused_loudly(own_stores):
+    async with opened(own_stores.pg_dsn, own_stores.redis_url) as parts:
+        bound = await parts.bind(KEY, ALICE)
+        own_stores.postgres.kill()
+        with pytest.raises(StoreUnavailable):
+            await parts.bindings.learn(bound, address(BOB), ROOM_FOR_TWO)
+        assert parts.peek(KEY) == bound
+
+
+async def test_a_binding_found_by_a_claim_is_returned_in_its_place(parts, pg_dsn, redis_url):
+    async with opened(pg_dsn, redis_url) as other:
+        bound = await other.bind(KEY, ALICE)
+        assert await parts.claim(KEY, BOB) == bound
+        assert not isinstance(await parts.claim(KEY, BOB), ClaimedElsewhere)
