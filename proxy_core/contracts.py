@@ -4,7 +4,8 @@ Rules for whoever edits this file:
 
 - A shape is frozen unless its docstring says who fills it in and until when.
 - Bytes stay bytes on the wire path. Units are in the names: ``_s``, ``_ms``, ``_bytes``, ``_at`` (Unix seconds, UTC).
-- No shape here holds a model key except `ModelKey`, and a `ModelKey` goes no further than the upstream's header.
+- No shape here holds a model key except `RequestHead` and `ModelKey`; neither shows it when printed, and a `ModelKey`
+  goes no further than the upstream's header.
 - ``gc=False`` on the shapes made once a request keeps them out of the collector's lists; it is sound only while
   they cannot be part of a reference cycle.
 """
@@ -84,6 +85,9 @@ class RequestHead(msgspec.Struct, gc=False):
     user_agent: bytes = b""
     anthropic: bool = False
     request_id: bytes = b""
+
+    def __repr__(self) -> str:
+        return "RequestHead(…)"
 
 
 class ModelKey(msgspec.Struct, frozen=True, gc=False):

@@ -9,7 +9,7 @@ Rules for whoever edits this file (``new-api-auth`` is the specification):
   the database's collation. None of that is imitated: every value of every carrier is read on every path, all must name
   the same key, all are deleted, and one credential made here is sent.
 - A value is a key by a strict ASCII grammar, or it is not forwarded on a key route. No trimming of Unicode white space,
-  no repairing: MySQL takes ``ＫＥＹ``, ``KEY`` + U+200B and ``key`` for the same token.
+  no repairing: MySQL takes full-width letters, ``KEY`` + U+200B and ``key`` for the same token.
 - The identity folds letter case, for the same reason; what is sent keeps the client's spelling.
 - Where Go and others parse a query differently, the parameter is taken for a carrier and removed under either reading.
 """
@@ -48,6 +48,9 @@ class Rewritten(msgspec.Struct, frozen=True, gc=False):
     headers: list[tuple[bytes, bytes]]
     target: bytes
 
+    def __repr__(self) -> str:
+        return "Rewritten(…)"
+
 
 class Credentials:
     """Reads, identifies and rewrites the credentials of one upstream profile's requests.
@@ -61,17 +64,18 @@ class Credentials:
         secret: bytes,
         profile: UpstreamProfile,
         extra_key_characters: str = "",
-        allow_channel_suffix: bool = False,  # noqa: FBT001, FBT002 - the settings name it where it is given
+        allow_channel_suffix: bool = False,
     ) -> None:
         unfit = [c for c in extra_key_characters if not "!" <= c <= "~" or c in "-,;%&="]
         if unfit:
             raise ValueError(f"extra key characters cannot include {' '.join(map(ascii, unfit))}")
         letters = b"[0-9A-Za-z" + re.escape(extra_key_characters.encode()) + b"]"
-        suffix = b"(-[0-9]{1,10})?" if allow_channel_suffix else b"()"
+        # Only New API and one-api cut a key at its hyphen; to any other upstream each suffix makes another key.
+        suffix = b"(-[0-9]{1,10})?" if allow_channel_suffix and profile is not UpstreamProfile.OPENAI else b"()"
         self._text = re.compile(letters + b"{1,128}")
-        self._value = re.compile(
-            rb"[ \t]*+(?:[Bb][Ee][Aa][Rr][Ee][Rr][ \t]++)?+(?:sk-)?+(" + letters + rb"{1,128}+)" + suffix + rb"[ \t]*+"
-        )
+        bare = rb"(?:sk-)?+(" + letters + rb"{1,128}+)" + suffix
+        self._bare_value = re.compile(bare)
+        self._value = re.compile(rb"[ \t]*+(?:[Bb][Ee][Aa][Rr][Ee][Rr][ \t]++)?+" + bare + rb"[ \t]*+")
         self._many_carriers = profile is UpstreamProfile.NEW_API
         self._inner, self._outer = _hmac_halves(secret)
         self.profile = profile
@@ -132,11 +136,12 @@ class Credentials:
                 raise _invalid("the WebSocket subprotocol that carries the API key is malformed")
             elif self._is_clearly_a_key(item):
                 yield item
-            elif head.upgrade and _TOKEN.fullmatch(item) is None:
+            elif item and head.upgrade and _TOKEN.fullmatch(item) is None:
                 raise RequestRefused(400, Reason.MALFORMED_REQUEST, "a WebSocket subprotocol is not a token")
 
     def _parse(self, value: bytes) -> ModelKey:
-        found = self._value.fullmatch(value)
+        """The key in a value without its scheme; a second scheme is part of the value and no key to the upstream."""
+        found = self._bare_value.fullmatch(value)
         if found is None or _is_scheme_alone(found[1]):
             raise _invalid("the API key is malformed")
         return ModelKey(found[1], found[2] or b"")
@@ -222,7 +227,7 @@ class Credentials:
 def _login(head: RequestHead) -> list[tuple[bytes, bytes]]:
     """A dashboard's ``Authorization`` as it came: the first line, the only one that the upstream reads."""
     first = head.authorization[0] if head.authorization else b""
-    return [(b"authorization", first)] if first else []
+    return [(b"authorization", first)] if _bare(first) not in (b"", PLACEHOLDER) else []
 
 
 def _bare(value: bytes) -> bytes:
