@@ -4,6 +4,7 @@ Imports stand inside the functions: a subcommand loads only what it needs, and `
 """
 
 import functools
+import getpass
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -119,12 +120,15 @@ def check() -> None:
 
 
 @group.command()
+@DATA_DIR
 @plainly
-def fingerprint() -> None:
-    """Read a key from stdin and print what the records know it by."""
+def fingerprint(data_dir: Path | None) -> None:
+    """Read a key from stdin and print what the records know it by: the fingerprint and the hint."""
     from sentinel.fingerprint import fingerprint
 
-    fingerprint(click.get_binary_stream("stdin").readline())
+    typed = sys.stdin.isatty()
+    line = getpass.getpass("key: ").encode() if typed else sys.stdin.buffer.readline()
+    fingerprint(line, data_dir)
 
 
 @group.command(hidden=True)

@@ -21,7 +21,7 @@ def refuse_busy_port(host: str, port: int) -> None:
             if error.errno == errno.EADDRINUSE:
                 why = f"port {port} on {host} is in use: stop what listens there, or choose another with SENTINEL_PORT"
             else:
-                why = f"cannot listen on {host} port {port}: {error.strerror}; choose others with SENTINEL_HOST and SENTINEL_PORT"
+                why = f"cannot listen on {host} port {port}: {error.strerror}; see SENTINEL_HOST and SENTINEL_PORT"
             raise ProcessFailed(why) from error
 
 

@@ -7,6 +7,9 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from sentinel.errors import SentinelError
+
+FILE = "secrets.env"
 DEMO_KEY = "DEMO_KEY"
 KEY_CHARACTERS = string.ascii_letters + string.digits
 
@@ -22,17 +25,22 @@ MADE: dict[str, Callable[[], str]] = {"SENTINEL_HMAC_SECRET": lambda: secrets.to
 def kept_secrets(directory: Path) -> dict[str, str]:
     """Reads the file and adds what is missing. It appears complete or not at all: losing the HMAC secret would make
     every key count as new."""
-    path = directory / "secrets.env"
-    kept = _read(path) if path.exists() else {}
+    kept = read_secrets(directory)
     missing = {name: make() for name, make in MADE.items() if name not in kept}
     if missing:
         kept |= missing
-        _write(path, kept)
+        _write(directory / FILE, kept)
     return kept
 
 
-def _read(path: Path) -> dict[str, str]:
-    lines = path.read_text(encoding="utf-8").splitlines()
+def read_secrets(directory: Path) -> dict[str, str]:
+    """What the file holds already; empty when there is none. Raises SentinelError when it is somebody else's."""
+    try:
+        lines = (directory / FILE).read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise SentinelError(f"cannot read {directory / FILE}: {error.strerror}") from error
     return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
 
 

@@ -74,13 +74,15 @@ def _server(settings: Settings) -> MPServer:
 
 
 def _stop_in_steps(server: MPServer) -> None:
-    """Granian has set its own handlers by now: ours tell the workers first, then do what its would."""
+    """Granian has set its own handlers by now: ours tell the workers first, then do what its do."""
+    finish = signal.getsignal(signal.SIGTERM)
 
-    def stop(_number: int, _frame: FrameType | None) -> None:
+    def stop(number: int, frame: FrameType | None) -> None:
         for worker in server.wrks:
             with contextlib.suppress(ProcessLookupError, TypeError):
                 os.kill(worker.inner.pid, DRAIN_SIGNAL)
-        server.signal_handler_interrupt()
+        if callable(finish):
+            finish(number, frame)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)

@@ -1,6 +1,7 @@
 """`sentinel services`: the embedded stores in the foreground."""
 
 import contextlib
+import sys
 from pathlib import Path
 
 import click
@@ -18,5 +19,5 @@ def run_services(path: Path | None) -> None:
         stack.callback(stores.stop)
         stores.start()
         click.echo(f"PG_DSN={stores.pg_dsn}\nREDIS_URL={stores.redis_url}")
-        click.get_text_stream("stdout").flush()
+        sys.stdout.flush()
         watch([stores.postgres.child, stores.valkey.child])
