@@ -240,3 +240,8 @@ def keys(request: Request, version: Version) -> dict[str, bytes]:
             chosen = b"/v1/video/generations/x/v1/messages/v1/models"
             found["TokenAuth after Jimeng"] = token_auth(request, version, chosen)
     return {reader: key for reader, key in found.items() if key}
+
+
+def is_midjourney_call(path: bytes) -> bool:
+    """Section 4.2: any first segment, also an empty one, leads to Midjourney's billable routes."""
+    return _MIDJOURNEY.fullmatch(path) is not None
