@@ -124,6 +124,16 @@ class InterceptRow(Row):
     repeat_count: Mapped[int] = mapped_column(BigInteger, server_default=text("1"))
 
 
+class IngestBatchRow(Row):
+    """The ledger of ingestion: an event batch that was applied, remembered so that it is never applied again."""
+
+    __tablename__ = "ingest_batch"
+    __table_args__ = (Index("ix_ingest_batch_applied_at", "applied_at"),)
+
+    batch_id: Mapped[bytes] = mapped_column(BYTEA, primary_key=True)
+    applied_at: Mapped[datetime] = mapped_column(Moment, server_default=NOW)
+
+
 class RuntimeSettingRow(Row):
     """One version of the live settings. The highest is in force; nothing here is ever changed, only added."""
 

@@ -13,6 +13,8 @@ sentinel:events:dead        stream   DEAD_LETTERS_MAX_…     entries that could
 sentinel:gateways           zset     trimmed by readers     gateway name → Unix second of its last heartbeat
 sentinel:gateway:<name>     string   HEARTBEAT_TTL_S        MessagePack map: what the gateway says of itself
 saq:sentinel:*              SAQ's    SAQ's own              the job queue QUEUE_NAME
+saq:job:sentinel:*          string   SAQ's own              the jobs of that queue
+saq:abort:*                 string   SAQ's own              which of them are being aborted
 =========================== ======== ====================== ==========================================================
 
 Losing all of it loses no binding, no setting and no recorded intercept: PostgreSQL and the gateways' spools have them.
@@ -83,6 +85,10 @@ EVENTS_GROUP = "ingest"
 """The stream has no MAXLEN, which would drop what nobody has read: ingestion deletes what it applied, and a gateway
 sends no more than `outbox` allows to be unconfirmed."""
 
+EVENTS_CONSUMER = "worker"
+"""All workers read under one name. Redis gives an entry to one of them all the same, and entries of the dead are found
+by how long they have been pending, not by whose they are; so no list of consumers grows with every restart."""
+
 EVENT_DONE_TTL_S = 600
 """A gateway that was cut off for longer sends again, which changes nothing: a batch is applied once."""
 
@@ -92,7 +98,7 @@ def event_done(batch_id: bytes) -> str:
 
 
 DEAD_LETTERS_STREAM = f"{PREFIX}events:dead"
-DEAD_LETTERS_MAX_LENGTH = 10_000
+DEAD_LETTERS_MAX_LENGTH = 1_000
 
 # --- gateways and jobs -----------------------------------------------------------------------------------------------
 
@@ -105,4 +111,4 @@ def gateway(name: str) -> str:
 
 
 QUEUE_NAME = "sentinel"
-"""SAQ's one queue; SAQ itself puts `saq:sentinel:` before its keys."""
+"""SAQ's one queue; SAQ itself makes the keys `saq:sentinel:…`, `saq:job:sentinel:…` and `saq:abort:…` of it."""

@@ -22,18 +22,20 @@ import msgspec
 from proxy_core.contracts import EventBatch, Intercept, Touch
 
 FOLD_WINDOW_S = 60.0
-"""Identical intercepts (key, address, reason) within this time after a row's first one only raise its repeat count."""
+"""No two rows of identical intercepts (key, address, reason, enforced) are closer than this, in whatever order they
+arrive: the later to arrive raises the other's repeat count. So a flood makes one row a minute, also when several
+gateways' batches cross or a spool is replayed."""
 
 LEDGER_KEEP_DAYS = 14
-"""How long a batch's identity is remembered. An older batch cannot be told from a repeat: see `too_old`."""
+"""How long a batch's identity is remembered. An older batch cannot be told from a repeat: `check` refuses it."""
 
 _TURN = 0x53454E54
 """The advisory lock's number: "SENT"."""
 
 _BOUNDS_SQL = """
 SELECT set_config('lock_timeout', '5s', true),
-       set_config('idle_in_transaction_session_timeout', '10s', true),
-       set_config('statement_timeout', '20s', true)
+       set_config('idle_in_transaction_session_timeout', '5s', true),
+       set_config('statement_timeout', '15s', true)
 """
 
 _LEDGER_SQL = """
@@ -45,27 +47,27 @@ RETURNING batch_id
 
 _INTERCEPTS_SQL = """
 WITH incoming AS MATERIALIZED (
-    SELECT * FROM unnest($1::uuid[], $2::timestamptz[], $3::bytea[], $4::text[], $5::inet[], $6::text[], $7::text[],
-                         $8::boolean[], $9::text[], $10::text[], $11::text[], $12::text[], $13::integer[])
-        AS given (event_id, at, key_hash, key_hint, client_ip, bound_networks, reason,
+    SELECT * FROM unnest($1::bytea[], $2::timestamptz[], $3::bytea[], $4::text[], $5::inet[], $6::text[], $7::text[],
+                         $8::boolean[], $9::text[], $10::text[], $11::text[], $12::text[], $13::bigint[])
+        AS given (event_id, at, key_hash, key_hint, client, bound_networks, reason,
                   enforced, method, path, user_agent, gateway, repeat_count)
 ), earlier AS MATERIALIZED (
     SELECT i.event_id, i.repeat_count, e.event_id AS into_id, e.at AS into_at
     FROM incoming i
     CROSS JOIN LATERAL (
         SELECT r.event_id, r.at FROM intercept r
-        WHERE r.key_hash = i.key_hash AND r.client_ip = i.client_ip AND r.reason = i.reason AND r.enforced = i.enforced
-          AND r.at > i.at - $14::interval AND r.at <= i.at
-        ORDER BY r.at DESC LIMIT 1
+        WHERE r.key_hash = i.key_hash AND r.client = i.client AND r.reason = i.reason AND r.enforced = i.enforced
+          AND r.at > i.at - $14::interval AND r.at < i.at + $14::interval
+        ORDER BY r.at LIMIT 1
     ) e
 ), folded AS (
     UPDATE intercept r SET repeat_count = r.repeat_count + f.repeats
-    FROM (SELECT into_id, into_at, sum(repeat_count)::integer AS repeats FROM earlier GROUP BY 1, 2) f
+    FROM (SELECT into_id, into_at, sum(repeat_count)::bigint AS repeats FROM earlier GROUP BY 1, 2) f
     WHERE r.event_id = f.into_id AND r.at = f.into_at
 )
-INSERT INTO intercept (event_id, at, key_hash, key_hint, client_ip, bound_networks, reason,
+INSERT INTO intercept (event_id, at, key_hash, key_hint, client, bound_networks, reason,
                        enforced, method, path, user_agent, gateway, repeat_count)
-SELECT event_id, at, key_hash, key_hint, client_ip, string_to_array(bound_networks, ' ')::cidr[], reason,
+SELECT event_id, at, key_hash, key_hint, client, string_to_array(bound_networks, ' ')::cidr[], reason,
        enforced, method, path, user_agent, gateway, repeat_count
 FROM incoming WHERE event_id NOT IN (SELECT event_id FROM earlier)
 ON CONFLICT DO NOTHING
@@ -90,10 +92,24 @@ WITH given AS (
 )
 UPDATE binding b SET
     request_count = b.request_count + l.requests,
-    last_ip = CASE WHEN b.last_used_at IS NULL OR l.last_used_at >= b.last_used_at THEN l.last_ip ELSE b.last_ip END,
+    last_ip = CASE WHEN b.last_ip IS NULL OR l.last_used_at >= b.last_used_at THEN l.last_ip ELSE b.last_ip END,
     last_used_at = greatest(b.last_used_at, l.last_used_at)
 FROM locked l WHERE b.id = l.id
 """
+
+
+_PRUNE_SQL = """
+DELETE FROM ingest_batch WHERE batch_id IN (
+    SELECT batch_id FROM ingest_batch WHERE applied_at < now() - $1::interval ORDER BY applied_at LIMIT $2
+)
+"""
+
+IDENTITY_BYTES = 16
+COUNT_MAX = 2**48
+"""More than any batch can count, and far from where sums overflow."""
+
+CONTENT_FAULTS = (asyncpg.DataError, asyncpg.ProgramLimitExceededError)
+"""What asyncpg or PostgreSQL raise when they understand a statement but not a value in it."""
 
 
 class Poison(Exception):
@@ -131,20 +147,39 @@ async def apply_batches(connection: "asyncpg.Connection[asyncpg.Record]", batche
 
 
 def check(batch: EventBatch, now: float) -> None:
-    """Raises Poison for what PostgreSQL would refuse, and for what is too old for the ledger to know."""
+    """Raises Poison for what PostgreSQL would refuse, and for what is too old for the ledger to know.
+
+    It need not find everything: what PostgreSQL refuses all the same (see `CONTENT_FAULTS`) is found by trying.
+    """
     if now - batch.at > (LEDGER_KEEP_DAYS - 1) * 86_400:
         raise Poison("too old to tell whether it was applied before")
     try:
+        _sized(batch.batch_id)
         for intercept in batch.intercepts:
+            _sized(intercept.event_id)
+            _counted(intercept.repeat_count)
             ipaddress.ip_address(intercept.client)
             for network in intercept.bound_networks:
                 ipaddress.ip_network(network)
             _moment(intercept.at)
         for touch in batch.touches:
+            _counted(touch.requests)
             ipaddress.ip_address(touch.last_ip)
             _moment(touch.last_used_at)
     except (ValueError, OverflowError, OSError) as fault:
-        raise Poison(f"holds an impossible address, network or time ({type(fault).__name__})") from None
+        raise Poison(
+            f"holds an impossible address, network, time, count or identity ({type(fault).__name__})"
+        ) from None
+
+
+def _sized(identity: bytes) -> None:
+    if len(identity) != IDENTITY_BYTES:
+        raise ValueError
+
+
+def _counted(count: int) -> None:
+    if not 0 < count < COUNT_MAX:
+        raise ValueError
 
 
 def fold(intercepts: Iterable[Intercept]) -> list[Intercept]:
@@ -175,11 +210,9 @@ def coalesce(touches: Iterable[Touch]) -> list[Touch]:
     return list(latest.values())
 
 
-async def prune_ledger(connection: "asyncpg.Connection[asyncpg.Record]") -> int:
-    """Forgets batches applied longer ago than `LEDGER_KEEP_DAYS`; returns how many."""
-    status: str = await connection.execute(
-        "DELETE FROM ingest_batch WHERE applied_at < now() - $1::interval", timedelta(days=LEDGER_KEEP_DAYS)
-    )
+async def prune_ledger(connection: "asyncpg.Connection[asyncpg.Record]", at_most: int) -> int:
+    """Forgets up to ``at_most`` batches applied longer ago than `LEDGER_KEEP_DAYS`; returns how many."""
+    status: str = await connection.execute(_PRUNE_SQL, timedelta(days=LEDGER_KEEP_DAYS), at_most)
     return int(status.rpartition(" ")[2])
 
 

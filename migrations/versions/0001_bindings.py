@@ -1,4 +1,4 @@
-"""Bindings, intercepts by month, live settings.
+"""Bindings, intercepts by month, the ledger of applied event batches, live settings.
 
 Written as SQL: what matters here (partitions, operator classes, the function) has no other spelling. Going back is
 restoring a backup: there is no downgrade that would not throw away bindings.
@@ -11,7 +11,7 @@ down_revision = None
 
 
 def upgrade() -> None:
-    for statement in (*BINDINGS, *INTERCEPTS, SETTINGS):
+    for statement in (*BINDINGS, *INTERCEPTS, *LEDGER, SETTINGS):
         op.execute(statement)
     op.execute("SELECT intercept_ensure_partitions(now(), 3)")
 
@@ -108,6 +108,16 @@ INTERCEPTS = (
         RETURN made;
     END $$
     """,
+)
+
+LEDGER = (
+    """
+    CREATE TABLE ingest_batch (
+        batch_id bytea CONSTRAINT pk_ingest_batch PRIMARY KEY,
+        applied_at timestamptz NOT NULL DEFAULT now()
+    )
+    """,
+    "CREATE INDEX ix_ingest_batch_applied_at ON ingest_batch (applied_at)",
 )
 
 SETTINGS = """

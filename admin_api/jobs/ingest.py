@@ -1,0 +1,296 @@
+"""Draining the event stream: batches become rows, at least once, and exactly once in effect.
+
+Where it stands in the walk: gateways' `outbox` → Redis stream → here → `apply` → rows. The outbox sends a batch again
+until it sees its done mark, so nothing here needs to be certain except that a mark is never set before the commit.
+
+An entry's way: read through the consumer group (it is pending now) → decoded and checked → applied in one transaction
+with the ledger → in one MULTI marked done, acknowledged and deleted. Whatever dies between two of these steps, the
+entry stays pending, and after ``claim_idle_s`` any worker takes it over; the ledger makes the second time harmless.
+An entry whose content is wrong goes to the dead letters and is marked done too, so that it comes no more.
+
+Rules for whoever edits this file:
+
+- Any number of drains may run at once, in one process or many. There is no leader to lose: what two of them take at
+  the same time is applied once, and one waits for the other in `apply`'s lock.
+- Nothing in the stream is trusted or quoted in a log line; ids and the kind of fault are enough to find a dead letter.
+- While PostgreSQL is away nothing is acknowledged. The batches at hand are kept and tried again, so that no time is
+  lost when it is back.
+- The group is made when Redis says that there is none: at the first start, and after Redis lost its data.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+import msgspec
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError, ResponseError
+
+from admin_api.jobs import apply
+from admin_api.jobs.postgres import FAILURES, Connection, Postgres, describe
+from proxy_core import keyspace
+from proxy_core.circuit import Circuit
+from proxy_core.contracts import EventBatch
+from proxy_core.outbox import FIELD_BATCH, FIELD_ID
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+Fields = dict[Any, Any]  # bytes to bytes; redis-py's types take no narrower dictionary
+
+DRAINS_MAX = 2
+"""One that ends its turn and one that begins. More would only pile up while PostgreSQL hangs."""
+
+_GROUP_GONE = ("NOGROUP", "UNBLOCKED")
+"""How Redis' errors begin when the group does not exist, or ceased to while we waited for entries."""
+
+
+class IngestLimits(msgspec.Struct, frozen=True):
+    """``read_max`` batches go into one transaction. ``claim_idle_s``: how long an entry may be pending until others
+    take it over; a worker that is only slow loses nothing by it. ``block_s`` stays below the client's socket timeout.
+    """
+
+    read_max: int = 16
+    block_s: float = 1.0
+    claim_every_s: float = 1.0
+    claim_idle_s: float = 3.0
+    apply_s: float = 20.0
+    backoff_first_s: float = 0.1
+    backoff_max_s: float = 2.0
+    redis_pause_s: float = 0.5
+    finish_s: float = 5.0
+
+
+class Letter(msgspec.Struct, frozen=True):
+    """An entry that was understood."""
+
+    entry_id: bytes
+    fields: Fields
+    batch: EventBatch
+
+
+class DeadLetter(msgspec.Struct, frozen=True):
+    """An entry that never can be applied. ``mark`` is what its gateway waits for, None if even that is missing."""
+
+    entry_id: bytes
+    fields: Fields
+    mark: bytes | None
+    fault: str
+
+
+class _Turn:
+    """Until when one drain goes on (monotonic); cut short when it is cancelled."""
+
+    __slots__ = ("ends_at",)
+
+    def __init__(self, ends_at: float) -> None:
+        self.ends_at = ends_at
+
+    def goes_on(self, after_s: float = 0.0) -> bool:
+        return time.monotonic() + after_s < self.ends_at
+
+
+class Ingest:
+    """One a process; `drain` may run several times at once."""
+
+    def __init__(
+        self,
+        redis: Redis,
+        postgres: Postgres,
+        limits: IngestLimits | None = None,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._redis = redis
+        self._postgres = postgres
+        self._limits = limits or IngestLimits()
+        self._clock = clock
+        self._decode = msgspec.msgpack.Decoder(EventBatch).decode
+        self._redis_state = Circuit("redis (event stream)", clock=time.monotonic)
+        self._postgres_state = Circuit("postgresql (ingestion)", clock=time.monotonic)
+        self._claim_at = 0.0
+        self._drains = 0
+
+    async def drain(self, for_s: float) -> None:
+        """Applies what comes for about ``for_s`` seconds. Raises nothing: stores that are away are waited for.
+
+        Cancelled, it finishes the batches at hand, within ``finish_s``; beyond that they are left for redelivery.
+        Returns at once when `DRAINS_MAX` others run in this process.
+        """
+        if self._drains >= DRAINS_MAX:
+            return
+        self._drains += 1
+        try:
+            turn = _Turn(time.monotonic() + for_s)
+            while turn.goes_on():
+                entries = await self._asking(self._take)
+                if entries is None:
+                    await asyncio.sleep(self._limits.redis_pause_s)
+                elif entries:
+                    await self._uninterrupted(turn, self._settle(entries, turn))
+        finally:
+            self._drains -= 1
+
+    async def _uninterrupted(self, turn: "_Turn", work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            turn.ends_at = 0.0
+            await asyncio.wait([task], timeout=self._limits.finish_s)
+            task.cancel()
+            await asyncio.wait([task])
+            raise
+
+    # --- taking ------------------------------------------------------------------------------------------------------
+
+    async def _take(self) -> list[tuple[bytes, Fields]]:
+        """First what somebody else took and did not finish, then new ones; waits up to ``block_s`` for one."""
+        now = time.monotonic()
+        if now >= self._claim_at:
+            _, claimed, *_ = await self._redis.xautoclaim(
+                keyspace.EVENTS_STREAM,
+                keyspace.EVENTS_GROUP,
+                keyspace.EVENTS_CONSUMER,
+                min_idle_time=int(self._limits.claim_idle_s * 1000),
+                count=self._limits.read_max,
+            )
+            if claimed:
+                # Without PostgreSQL they come round again and again: that is said once, elsewhere.
+                (log.info if self._postgres_state.available else log.debug)(
+                    "unfinished event batches taken over", batches=len(claimed)
+                )
+                return list(claimed)
+            self._claim_at = now + self._limits.claim_every_s
+        streams = await self._redis.xreadgroup(
+            keyspace.EVENTS_GROUP,
+            keyspace.EVENTS_CONSUMER,
+            {keyspace.EVENTS_STREAM: ">"},
+            count=self._limits.read_max,
+            block=int(self._limits.block_s * 1000),
+        )
+        return [entry for _, entries in streams for entry in entries]
+
+    async def _make_group(self) -> None:
+        """From the beginning of the stream: what was sent before the group was made is to be read as well."""
+        try:
+            await self._redis.xgroup_create(keyspace.EVENTS_STREAM, keyspace.EVENTS_GROUP, id="0", mkstream=True)
+            log.info("consumer group made", stream=keyspace.EVENTS_STREAM, group=keyspace.EVENTS_GROUP)
+        except ResponseError as fault:
+            if not str(fault).startswith("BUSYGROUP"):  # another worker was faster
+                raise
+
+    # --- settling ----------------------------------------------------------------------------------------------------
+
+    async def _settle(self, entries: Sequence[tuple[bytes, Fields]], turn: "_Turn") -> None:
+        letters: list[Letter] = []
+        dead: list[DeadLetter] = []
+        for entry_id, fields in entries:
+            letter = self._read(entry_id, fields or {})
+            if isinstance(letter, Letter):
+                letters.append(letter)
+            else:
+                dead.append(letter)
+        pause_s = self._limits.backoff_first_s
+        while letters:
+            try:
+                applied, refused = await self._apply(letters)
+            except FAILURES as fault:
+                self._postgres_state.failed(describe(fault))
+                if not turn.goes_on(pause_s):
+                    break  # they stay pending and are taken over
+                await asyncio.sleep(pause_s)
+                pause_s = min(pause_s * 2, self._limits.backoff_max_s)
+            else:
+                self._postgres_state.succeeded()
+                dead += refused
+                letters = []
+                if applied:
+                    await self._asking(partial(self._confirm, applied))
+        if dead:
+            await self._asking(partial(self._bury, dead))
+
+    def _read(self, entry_id: bytes, fields: Fields) -> Letter | DeadLetter:
+        mark = fields.get(FIELD_ID)
+        try:
+            batch = self._decode(fields.get(FIELD_BATCH, b""))
+            apply.check(batch, self._clock())
+        except apply.Poison as fault:
+            return DeadLetter(entry_id, fields, mark, str(fault))
+        except (msgspec.DecodeError, UnicodeDecodeError) as fault:
+            return DeadLetter(entry_id, fields, mark, f"not an event batch ({type(fault).__name__})")
+        if mark != batch.batch_id:
+            return DeadLetter(entry_id, fields, mark, "its identity is not the batch's")
+        return Letter(entry_id, fields, batch)
+
+    async def _apply(self, letters: Sequence[Letter]) -> tuple[list[Letter], list[DeadLetter]]:
+        """All together; one by one if PostgreSQL refuses a value in one of them. Raises `FAILURES` otherwise."""
+
+        async def work(connection: Connection) -> apply.Applied:
+            return await apply.apply_batches(connection, [letter.batch for letter in letters])
+
+        try:
+            done = await self._postgres.run(work, limit_s=self._limits.apply_s)
+        except apply.CONTENT_FAULTS as fault:
+            if len(letters) == 1:
+                letter = letters[0]
+                why = f"postgresql refuses a value ({type(fault).__name__})"
+                return [], [DeadLetter(letter.entry_id, letter.fields, letter.batch.batch_id, why)]
+        else:
+            log.debug("event batches applied", batches=done.batches, intercepts=done.intercepts, touches=done.touches)
+            return list(letters), []
+        applied: list[Letter] = []
+        refused: list[DeadLetter] = []
+        for letter in letters:
+            good, bad = await self._apply([letter])
+            applied += good
+            refused += bad
+        return applied, refused
+
+    async def _confirm(self, letters: Sequence[Letter]) -> None:
+        """In one step, so that a gateway never sees a batch neither in the stream nor marked."""
+        async with self._redis.pipeline(transaction=True) as pipe:
+            for letter in letters:
+                pipe.set(keyspace.event_done(letter.batch.batch_id), b"", ex=keyspace.EVENT_DONE_TTL_S)
+            _remove(pipe, [letter.entry_id for letter in letters])
+            await pipe.execute()
+
+    async def _bury(self, dead: Sequence[DeadLetter]) -> None:
+        async with self._redis.pipeline(transaction=True) as pipe:
+            for letter in dead:
+                pipe.xadd(
+                    keyspace.DEAD_LETTERS_STREAM,
+                    {**letter.fields, b"entry": letter.entry_id, b"fault": letter.fault.encode()},
+                    maxlen=keyspace.DEAD_LETTERS_MAX_LENGTH,
+                    approximate=False,
+                )
+                if letter.mark is not None and len(letter.mark) == apply.IDENTITY_BYTES:
+                    pipe.set(keyspace.event_done(letter.mark), b"", ex=keyspace.EVENT_DONE_TTL_S)
+            _remove(pipe, [letter.entry_id for letter in dead])
+            await pipe.execute()
+        for letter in dead:
+            log.error("event batch put to the dead letters", entry=letter.entry_id.decode(), fault=letter.fault)
+
+    async def _asking(self, question: Callable[[], Awaitable[T]]) -> T | None:
+        """None: Redis did not answer, or has just been given its group. What was asked is then still to do."""
+        try:
+            try:
+                answer = await question()
+            except ResponseError as fault:
+                if not str(fault).startswith(_GROUP_GONE):
+                    raise
+                await self._make_group()
+                answer = await question()
+        except (RedisError, OSError, TimeoutError) as fault:
+            self._redis_state.failed(type(fault).__name__)
+            return None
+        self._redis_state.succeeded()
+        return answer
+
+
+def _remove(pipe: Any, entry_ids: Sequence[bytes]) -> None:
+    pipe.xack(keyspace.EVENTS_STREAM, keyspace.EVENTS_GROUP, *entry_ids)
+    pipe.xdel(keyspace.EVENTS_STREAM, *entry_ids)
