@@ -7,6 +7,8 @@ from pathlib import Path
 
 BODY = '{"model":"demo","messages":[{"role":"user","content":"hello"}]}'
 STREAM_BODY = '{"model":"demo","stream":true,"messages":[{"role":"user","content":"hello"}]}'
+SHORT_STREAM = "x-stub-frames: 3"
+INTERCEPTS = "SELECT at, client, bound_networks, reason, key_hint, path FROM intercept ORDER BY at DESC LIMIT 5"
 
 
 def base_url(host: str, port: int) -> str:
@@ -32,12 +34,12 @@ def other_loopback(host: str) -> str | None:
 
 
 def curl(url: str, key: str, *options: str, body: str = BODY) -> str:
-    command = ["curl", "-sS", *options, f"{url}/v1/chat/completions", "-H", f"Authorization: Bearer {key}"]
+    command = ["curl", "-sS", "-w", "\\n", *options, f"{url}/v1/chat/completions", "-H", f"Authorization: Bearer {key}"]
     return shlex.join([*command, "-H", "Content-Type: application/json", "-d", body])
 
 
 def look_at_intercepts(psql: Path, dsn: str) -> str:
-    return shlex.join([str(psql), dsn, "-X", "-x", "-P", "pager=off", "-c", "SELECT * FROM intercept LIMIT 5"])
+    return shlex.join([str(psql), dsn, "-X", "-x", "-P", "pager=off", "-c", INTERCEPTS])
 
 
 def ready_text(url: str, host: str, directory: Path, *, key: str | None, intercepts: str | None) -> str:
@@ -47,7 +49,7 @@ def ready_text(url: str, host: str, directory: Path, *, key: str | None, interce
         lines += ["point your clients, or your reverse proxy, at it instead of the gateway behind it", ""]
     else:
         lines += _things_to_try(url, host, key)
-    lines += ["is it healthy?", f"  curl -sS {url}/health", ""]
+    lines += ["is it healthy?", f"  curl -sS -w '\\n' {url}/health", ""]
     if intercepts is not None:
         lines += ["the refusals, as recorded:", f"  {intercepts}", ""]
     return "\n".join(lines)
@@ -57,7 +59,7 @@ def _things_to_try(url: str, host: str, key: str) -> list[str]:
     other = other_loopback(host)
     lines = ["the first use binds the key to this address:", f"  {curl(url, key)}", ""]
     lines += ["again from the same address: it passes, here as a stream:"]
-    lines += [f"  {curl(url, key, '-N', body=STREAM_BODY)}", ""]
+    lines += [f"  {curl(url, key, '-N', '-H', SHORT_STREAM, body=STREAM_BODY)}", ""]
     if other is not None:
         lines += ["from another address: refused with 403:", f"  {curl(url, key, '-i', '--interface', other)}", ""]
     return lines

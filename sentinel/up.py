@@ -14,10 +14,12 @@ import time
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import click
+import redis
 
+from proxy_core import keyspace
 from proxy_core.settings import Settings, load_settings
 from sentinel.child import Child
 from sentinel.demo import base_url, look_at_intercepts, ready_text
@@ -34,6 +36,7 @@ from sentinel.supervision import Stop, failure_of, stopping_on_signals, watch
 READY_WITHIN_S = 60.0
 MIGRATED_WITHIN_S = 300.0
 STOP_MARGIN_S = 15.0
+REDIS_WITHIN_S = 5.0
 
 
 class UpOptions(NamedTuple):
@@ -82,7 +85,10 @@ class House:
             gateway = self._start("gateway", "serve", grace_s=settings.drain_timeout_s + STOP_MARGIN_S)
             self._wait_until(gateway, lambda: _answers(f"{url}/health"))
         with self._steps.step("background jobs"):
-            self._start("worker", "worker")
+            worker = self._start("worker", "worker")
+            began = time.monotonic()
+            with redis.Redis.from_url(settings.redis_url, socket_timeout=REDIS_WITHIN_S) as client:
+                self._wait_until(worker, lambda: _is_drained(client, began))
         self._announce(settings, url)
         watch(self._children)
 
@@ -195,6 +201,16 @@ def _answers(url: str) -> bool:
             return bool(answer.status == 200)
     except OSError:
         return False
+
+
+def _is_drained(client: redis.Redis, since: float) -> bool:
+    """Whether somebody has begun to read the event stream: from then on records appear without delay."""
+    try:
+        readers: Any = client.xinfo_consumers(keyspace.EVENTS_STREAM, keyspace.EVENTS_GROUP)
+    except redis.RedisError:  # no stream or no group yet
+        return False
+    idle_s = min((reader["idle"] / 1000 for reader in readers), default=float("inf"))
+    return idle_s < time.monotonic() - since
 
 
 def _accepts_connections(port: int) -> bool:
