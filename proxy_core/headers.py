@@ -189,6 +189,10 @@ def _assemble(kept: list[tuple[bytes, bytes]], taken: dict[bytes, list[bytes]], 
         raise _malformed("the Host header is repeated or no host")
     agents = get(b"user-agent")
     request_ids = get(b"x-request-id")
+    upgrade = _upgrade(get(b"upgrade", ())) if upgrade_listed else b""
+    if upgrade and (length or chunked):
+        # The handshake is written without framing: a body after it would be read as the next request.
+        raise _malformed("a WebSocket handshake has a body")
     return RequestHead(
         kept,
         hosts[0] if hosts is not None else b"",
@@ -202,7 +206,7 @@ def _assemble(kept: list[tuple[bytes, bytes]], taken: dict[bytes, list[bytes]], 
         length,
         chunked,
         b"expect" in taken and _expects_continue(taken[b"expect"]),
-        _upgrade(get(b"upgrade", ())) if upgrade_listed else b"",
+        upgrade,
         agents[0] if agents is not None else b"",
         b"anthropic-version" in taken,
         request_ids[0] if request_ids is not None and _REQUEST_ID.fullmatch(request_ids[0]) is not None else b"",
