@@ -1,0 +1,65 @@
+"""The settings as README.md and .env.example show them. ``make docs`` writes both; a test holds them to the code."""
+
+import textwrap
+from pathlib import Path
+
+from proxy_core.settings import SettingRow, setting_rows
+
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
+EXAMPLE = ROOT / ".env.example"
+BEGIN = "<!-- settings: written by `make docs` -->\n"
+END = "<!-- end of settings -->\n"
+HEAD = """\
+# Copy to .env, which `sentinel` reads from the folder it is started in; the environment goes before it.
+# The lines without # are required; the others show their defaults.
+"""
+
+
+def table() -> str:
+    lines = ["| variable | default | what it does |", "|---|---|---|"]
+    lines += [f"| `{row.variable}` | {row.default} | {_sentence(row)} |" for row in setting_rows()]
+    return "\n".join(lines) + "\n"
+
+
+def example() -> str:
+    return HEAD + "".join(f"\n{_comment(row)}\n{_assignment(row)}\n" for row in setting_rows())
+
+
+def readme_with(text: str) -> str:
+    """``text``, a README, with the table of today between the markers."""
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    assert begin, "README.md has lost the marker before its settings"
+    assert end, "README.md has lost the marker after its settings"
+    return before + BEGIN + table() + END + after
+
+
+def _sentence(row: SettingRow) -> str:
+    return row.description.replace("|", "\\|")
+
+
+def _comment(row: SettingRow) -> str:
+    return textwrap.fill(
+        row.description.replace("`", ""),
+        width=120,
+        initial_indent="# ",
+        subsequent_indent="# ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _assignment(row: SettingRow) -> str:
+    if row.default == "required":
+        return f"{row.variable}="
+    return f"#{row.variable}={row.default.strip('`')}"
+
+
+def main() -> None:
+    README.write_text(readme_with(README.read_text(encoding="utf-8")), encoding="utf-8")
+    EXAMPLE.write_text(example(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
