@@ -1,15 +1,81 @@
 """The embedded stores: the same directory gives the same addresses and data, whatever ended the last run."""
 
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
 import asyncpg
 import pytest
 import redis
 
+from tests.support.processes import Sentinel, named, processes_of, sentinel
+
 pytestmark = pytest.mark.anyio
 
+Ending = Callable[[Sentinel, Path], int]
 
-async def test_dsn_works_with_asyncpg(pg_dsn: str, redis_url: str) -> None:
-    connection = await asyncpg.connect(pg_dsn)
-    assert await connection.fetchval("SELECT 1") == 1
-    await connection.close()
-    with redis.Redis.from_url(redis_url) as client:
-        assert client.ping()
+
+def asked(running: Sentinel, _folder: Path) -> int:
+    return running.end(signal.SIGTERM)
+
+
+def killed(running: Sentinel, _folder: Path) -> int:
+    return running.end(signal.SIGKILL)
+
+
+def postgres_killed(running: Sentinel, folder: Path) -> int:
+    os.kill(named(folder, "bin/postgres -D")[0], signal.SIGKILL)
+    return running.wait()
+
+
+def valkey_killed(running: Sentinel, folder: Path) -> int:
+    os.kill(named(folder, "valkey-server")[0], signal.SIGKILL)
+    return running.wait()
+
+
+def addresses(running: Sentinel) -> dict[str, str]:
+    said = running.wait_for("REDIS_URL=").splitlines()
+    return dict(line.split("=", 1) for line in said)
+
+
+@pytest.mark.parametrize(
+    ("ending", "status", "complaint"),
+    [
+        (asked, 0, ""),
+        (killed, -signal.SIGKILL, ""),
+        (postgres_killed, 1, "error: postgres ended by SIGKILL"),
+        (valkey_killed, 1, "error: valkey ended by SIGKILL"),
+    ],
+)
+async def test_same_directory_gives_same_addresses_and_data(
+    data_dir: Path, ending: Ending, status: int, complaint: str
+) -> None:
+    """At once after the end: of a run that could end in order nothing is left, of a killed one it is waited for."""
+    with sentinel(data_dir, "services") as running:
+        first = addresses(running)
+        connection = await asyncpg.connect(first["PG_DSN"])
+        await connection.execute("CREATE TABLE kept AS SELECT 42 AS number")
+        await connection.close()
+        with redis.Redis.from_url(first["REDIS_URL"]) as client:
+            client.set("kept", "42")
+        assert ending(running, data_dir) == status
+        assert complaint in running.stderr
+        assert ending is killed or processes_of(data_dir) == []
+
+    with sentinel(data_dir, "services") as running:
+        assert addresses(running) == first
+        connection = await asyncpg.connect(first["PG_DSN"])
+        assert await connection.fetchval("SELECT number FROM kept") == 42
+        await connection.close()
+        with redis.Redis.from_url(first["REDIS_URL"]) as client:
+            assert client.get("kept") == b"42"
+
+
+def test_second_run_on_the_same_directory_says_that_it_is_in_use(data_dir: Path) -> None:
+    with sentinel(data_dir, "services") as running:
+        addresses(running)
+        with sentinel(data_dir, "services") as second:
+            assert second.wait() == 1
+        assert f"{data_dir} is in use by process {running.process.pid}" in second.stderr
+        assert running.process.poll() is None
