@@ -85,6 +85,7 @@ class Bindings:
     def start(self) -> None:
         self._tasks.start(self._cache.follow(self), name="invalidation channel")
         self._tasks.repeat(self._claims.tend, every_s=TEND_EVERY_S, name="claims")
+        self._tasks.repeat(self._store_accepted, every_s=TEND_EVERY_S, name="late first uses")
         self._tasks.repeat(self._probe, every_s=TEND_EVERY_S, name="store probes")
 
     async def aclose(self) -> None:
@@ -191,6 +192,7 @@ class Bindings:
             self._flights.clear()
         elif (fingerprint := keyspace.changed_binding(message)) is not None:
             self._memory.drop(fingerprint)
+            self._claims.overrule(fingerprint)
             self._flights.pop(fingerprint, None)
 
     def channel_up(self) -> None:
@@ -199,6 +201,9 @@ class Bindings:
 
     def channel_down(self) -> None:
         self._memory.channel_down()
+
+    async def _store_accepted(self) -> None:
+        await self._claims.store_accepted()
 
     async def _probe(self) -> None:
         """So that a store's absence is known before a request with an unbound key finds out at the upstream's cost."""

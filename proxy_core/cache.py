@@ -187,18 +187,21 @@ class Cache:
         except msgspec.DecodeError as exc:  # `get` drops it before long
             raise StoreUnavailable("redis: binding entry cannot be read") from exc
 
-    async def keep(self, reservations: list[tuple[bytes, Reservation]]) -> None:
-        """Renews each, puts back what was lost, and leaves alone what another network holds by now. One round trip."""
+    async def keep(self, reservations: list[tuple[bytes, Reservation]]) -> list[Reservation]:
+        """Renews each or puts back what was lost, and returns what is there then. One round trip.
 
-        async def renew() -> None:
+        What another network holds by now stays, except that an acceptance outranks a claim in flight.
+        """
+
+        async def renew() -> list[bytes]:
             pipe = self._client.pipeline(transaction=False)
             for fingerprint, mine in reservations:
                 await self._keep(
                     keys=[keyspace.claim(fingerprint)], args=[mine.encode(), int(mine.ttl_s * 1000)], client=pipe
                 )
-            await pipe.execute()
+            return cast("list[bytes]", await pipe.execute())
 
-        await self._ask(renew)
+        return [Reservation.decode(value) for value in await self._ask(renew)]
 
     async def drop(self, fingerprint: bytes, mine: Reservation) -> None:
         """Compare and delete: another claimer's reservation stays."""

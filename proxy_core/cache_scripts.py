@@ -10,8 +10,9 @@ CHANGE = """
 local present = redis.call('GET', KEYS[1])
 if not present or string.sub(present, 1, 20) <= string.sub(ARGV[1], 1, 20) then
     redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+    -- Late news leaves the claim alone: it was made after the newer state became known.
+    redis.call('DEL', KEYS[2])
 end
-redis.call('DEL', KEYS[2])
 redis.call('PUBLISH', ARGV[3], ARGV[4])
 """
 
@@ -37,14 +38,18 @@ return {'', ARGV[1]}
 """
 
 KEEP = """
--- KEYS claim; ARGV mine, lifetime in ms
+-- KEYS claim; ARGV mine, lifetime in ms. Returns what is there afterwards
 local held = redis.call('GET', KEYS[1])
 local same_network = held and string.sub(held, 18) == string.sub(ARGV[1], 18)
-if not held or (same_network and string.sub(ARGV[1], 1, 1) == 'a') then
+local held_accepted = held and string.sub(held, 1, 1) == 'a'
+if not held or (string.sub(ARGV[1], 1, 1) == 'a' and (same_network or not held_accepted)) then
     redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-elseif same_network and string.sub(held, 1, 1) == 'c' then
+    return ARGV[1]
+end
+if same_network and not held_accepted then
     redis.call('PEXPIRE', KEYS[1], ARGV[2])
 end
+return held
 """
 
 DROP = """

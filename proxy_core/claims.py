@@ -10,7 +10,8 @@ Why a key never gets two owners, whatever fails:
 - Across gateways the reservation in Redis does that: one atomic step looks for a binding, then for a reservation, then
   reserves. If Redis is away, PostgreSQL alone decides, after the upstream has been asked.
 - If PostgreSQL fails in `accept`, the client still gets the answer it paid for: the reservation stays, marked accepted,
-  every gateway takes its network for the owner, and the insert is tried again until PostgreSQL has an answer.
+  every gateway takes its network for the owner, and the insert is tried again until PostgreSQL has an answer. Of two
+  acceptances that neither store heard of in time, the first that Redis hears of stands, and the other gives way.
 
 Rules for whoever edits this file:
 
@@ -127,6 +128,7 @@ class Claims:
         self._wall_clock = wall_clock
         self._table: dict[bytes, _Held] = {}
         self._leftovers: dict[bytes, Reservation] = {}
+        self._unpublished: dict[bytes, None] = {}
         self._renewed_at = clock()
 
     def __repr__(self) -> str:
@@ -150,7 +152,7 @@ class Claims:
             held.holders += 1
             try:
                 await asyncio.shield(held.ready)
-            except asyncio.CancelledError:
+            except BaseException:
                 self._let_go(held)
                 raise
             return self._share(held, address)
@@ -183,7 +185,8 @@ class Claims:
     async def accept(self, held: _Held) -> Binding:
         if held.settling is None:
             held.settling = self._tasks.start(self._settle(held), name="settle")
-        return await asyncio.shield(held.settling)
+        settled = await asyncio.shield(held.settling)
+        return held.binding or settled  # what could not be stored then may be stored by now, maybe as another's
 
     async def _settle(self, held: _Held) -> Binding:
         binding = await self.insert(held)
@@ -192,6 +195,7 @@ class Claims:
         log.warning("first use accepted, but not stored yet", network=held.reservation.network.text)
         held.accepted = True
         held.reservation = msgspec.structs.replace(held.reservation, accepted=True)
+        self._table.setdefault(held.identity.fingerprint, held)  # it may have been overruled before
         await self._keep([held])
         return held.provisional()
 
@@ -214,8 +218,7 @@ class Claims:
             # Redis learns of the binding and forgets the reservation in one step, so that nobody finds neither.
             await self._cache.publish_change(fingerprint, binding.version, binding)
         except StoreUnavailable:
-            if held.accepted:
-                self._leftovers[fingerprint] = held.reservation
+            self._unpublished[fingerprint] = None
         if self._table.get(fingerprint) is held:
             del self._table[fingerprint]
         return binding
@@ -251,20 +254,32 @@ class Claims:
     # --- while it lives ----------------------------------------------------------------------------------------------
 
     async def tend(self) -> None:
-        """Once a second: tries again what PostgreSQL did not take, and renews all reservations when it is time."""
-        await self.store_accepted()
+        """Once a second: renews all reservations when it is time, and tells Redis what it could not be told before.
+
+        Nothing here waits for PostgreSQL while reservations run out: `store_accepted` is a task of its own.
+        """
         if self._clock() - self._renewed_at >= RENEW_EVERY_S:
             self._renewed_at = self._clock()
             await self._renew()
         await self._clear_leftovers()
 
     async def store_accepted(self) -> int:
-        """Returns how many first uses PostgreSQL still does not know."""
+        """Once a second, and at the end: tries again what PostgreSQL did not take. Returns how many it still lacks."""
         accepted = [held for held in self._table.values() if held.accepted]
         for stored, held in enumerate(accepted):
             if isinstance(await self.insert(held), StoreUnavailable):
                 return len(accepted) - stored
+        await self._publish_late()
         return 0
+
+    async def _publish_late(self) -> None:
+        """Redis was away when these were inserted. What lies in PostgreSQL now is told, not what was inserted then."""
+        with contextlib.suppress(StoreUnavailable):
+            for fingerprint in list(self._unpublished):
+                binding = await self._store.find(fingerprint)
+                if binding is not None:  # else whoever deleted it has published that
+                    await self._cache.publish_change(fingerprint, binding.version, binding)
+                self._unpublished.pop(fingerprint, None)
 
     async def _renew(self) -> None:
         await self._keep([held for held in self._table.values() if self._is_living(held)])
@@ -273,11 +288,16 @@ class Claims:
         if not living:
             return
         kept = [(held.identity.fingerprint, held.reservation) for held in living]
+        there: list[Reservation] = []
         with contextlib.suppress(StoreUnavailable):
-            await self._cache.keep(kept)
+            there = await self._cache.keep(kept)
         for held, (fingerprint, reservation) in zip(living, kept, strict=True):
             if not self._is_living(held):  # it ended meanwhile, and the renewal may have put it back
                 self._leftovers[fingerprint] = reservation
+        for held, found in zip(living, there, strict=False):
+            if held.accepted and found.accepted and found.network != held.reservation.network:
+                log.warning("another first use was accepted before", network=found.network.text)
+                held.reservation = msgspec.structs.replace(held.reservation, network=found.network)
 
     async def _clear_leftovers(self) -> None:
         """An accepted reservation lives for a day: left behind, it would name an owner long after there was another."""
@@ -294,6 +314,16 @@ class Claims:
     def accepted_here(self, fingerprint: bytes) -> Binding | None:
         held = self._table.get(fingerprint)
         return held.provisional() if held is not None and held.accepted else None
+
+    def overrule(self, fingerprint: bytes) -> None:
+        """The key's state was changed: what could not be stored before has no meaning any more.
+
+        A request that still lives on it asks PostgreSQL again.
+        """
+        held = self._table.get(fingerprint)
+        if held is not None and held.accepted:
+            del self._table[fingerprint]
+            held.settling = None
 
     async def accepted_anywhere(self, fingerprint: bytes) -> Binding | None:
         """By any gateway, as far as Redis knows. Raises StoreUnavailable."""

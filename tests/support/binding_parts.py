@@ -140,6 +140,7 @@ class Parts(msgspec.Struct):
     async def tend(self) -> None:
         """What the background does once a second."""
         await self.bindings._claims.tend()
+        await self.bindings._claims.store_accepted()
 
     async def learn_that_stores_are_back(self) -> None:
         """What the probes do once a second."""
