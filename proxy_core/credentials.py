@@ -36,7 +36,6 @@ _BLANKS = b" \t"
 _SCHEME = re.compile(rb"bearer(?:[ \t]+|\Z)", re.IGNORECASE)
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _JWT = re.compile(rb"eyJ[0-9A-Za-z_-]*\.[0-9A-Za-z_-]+\.[0-9A-Za-z_-]+")
-_BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _NEVER_IN_TARGETS = bytes((*range(0x21), 0x7F))
 # What some database or trimming rule behind us may ignore at the edges of a value.
 _IGNORABLE = bytes((*range(0x21), 0x7F, *range(0x80, 0x100)))
@@ -275,13 +274,9 @@ def _is_key_parameter(pair: bytes) -> bool:
 
 
 def _decoded(pair: bytes) -> bytes:
-    """The value of a parameter. A malformed escape stays in it, which no grammar accepts."""
+    """The value of a parameter. A malformed escape stays in it, and no grammar accepts a ``%``."""
     value = pair.partition(b"=")[2]
-    if b"+" in value or b"%" in value:
-        if _BAD_ESCAPE.search(value) is not None:
-            return value
-        return unquote_to_bytes(value.replace(b"+", b" "))
-    return value
+    return unquote_to_bytes(value.replace(b"+", b" ")) if b"+" in value or b"%" in value else value
 
 
 def _hmac_halves(secret: bytes) -> "tuple[hashlib._Hash, hashlib._Hash]":

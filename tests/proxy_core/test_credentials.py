@@ -78,6 +78,31 @@ def test_websocket_subprotocols_keep_their_order_around_the_key(offered, sent) -
     assert request.first(b"sec-websocket-protocol").decode() == sent.format("openai-insecure-api-key.sk-V")
 
 
+@pytest.mark.parametrize(
+    ("offered", "status"),
+    [
+        ("realtime, openai-insecure-api-keysk-V", 401),
+        ("openai-insecure-api-key", 401),
+        ("OpenAI-Insecure-API-Key.sk-V", 401),
+        ("\u00a0openai-insecure-api-key.sk-V", 401),
+        ("openai-insecure-api-key.Bearer sk-V", 401),
+        ("realtime, a b", 400),
+        ("realtime, \u3000x", 400),
+        ("realtime/1", 400),
+    ],
+)
+def test_strange_subprotocols_are_refused(offered, status) -> None:
+    """What nearly names a key, or is no token, is neither repaired nor passed on in a handshake."""
+    headers = (*UPGRADE, f"Sec-WebSocket-Protocol: {offered}", "Authorization: Bearer V")
+    assert outcome("GET", "/v1/realtime", *headers) == status
+
+
+def test_empty_carriers_are_no_presence() -> None:
+    """The upstream's handlers ask for a value, so an empty line chooses no format."""
+    request = passed("GET", "/v1/models?key=", "x-api-key:", "x-goog-api-key:", "Authorization: Bearer V")
+    assert not {b"x-api-key", b"x-goog-api-key"} & request.headers.keys()
+
+
 def test_subprotocols_without_an_upgrade_are_left_out() -> None:
     """Some versions read the key from the header on any request; a plain one has no business with it."""
     request = passed("GET", "/v1/models", "Sec-WebSocket-Protocol: realtime", "Authorization: Bearer V")
