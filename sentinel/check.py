@@ -97,7 +97,7 @@ def _run(probes: list[Probe]) -> list[Finding]:
         thread.start()
     for thread in threads:
         thread.join(PROBE_WITHIN_S)
-    late = f"no answer within {PROBE_WITHIN_S:.0f} s"
+    late = f"no answer within {PROBE_WITHIN_S:g} s"
     return [found.get(probe.about, Finding("problem", probe.about, f"{probe.about}: {late}")) for probe in probes]
 
 

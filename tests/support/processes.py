@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal
 
 LIMIT_S = 60.0  # generous: it only ends a hang
 MARK = "TEST_FOLDER"
@@ -29,6 +29,7 @@ class Sentinel:
         self.process = process
         self._said = threading.Condition()
         self._lines: dict[str, list[str]] = {"out": [], "err": []}
+        self._open = {"out": True, "err": True}
         self._readers = [
             threading.Thread(target=self._read, args=(name, stream))
             for name, stream in (("out", process.stdout), ("err", process.stderr))
@@ -46,16 +47,12 @@ class Sentinel:
         with self._said:
             return "".join(self._lines["err"])
 
-    def wait_for(self, text: str) -> str:
-        """Stdout, once ``text`` is in it; fails with stderr when the command ends before."""
-        deadline = time.monotonic() + LIMIT_S
-        while text not in self.stdout:
-            ended = self.process.poll() is not None
-            with self._said:
-                self._said.wait(0.05)
-            assert not ended or text in self.stdout, f"sentinel ended: {self.stderr}"
-            assert time.monotonic() < deadline, f"sentinel never said {text!r}: {self.stderr}"
-        return self.stdout
+    def wait_for(self, text: str, stream: Literal["out", "err"] = "out") -> str:
+        """What was said there, once ``text`` is in it; fails with stderr when the command ends before."""
+        with self._said:
+            self._said.wait_for(lambda: self._has(text, stream) or not self._open[stream], LIMIT_S)
+            assert self._has(text, stream), f"sentinel never said {text!r}: {''.join(self._lines['err'])}"
+            return "".join(self._lines[stream])
 
     def end(self, number: signal.Signals) -> int:
         """Sends the signal; the exit status."""
@@ -75,6 +72,12 @@ class Sentinel:
                 with self._said:
                     self._lines[name].append(line)
                     self._said.notify_all()
+        with self._said:
+            self._open[name] = False
+            self._said.notify_all()
+
+    def _has(self, text: str, stream: str) -> bool:
+        return text in "".join(self._lines[stream])
 
 
 @contextlib.contextmanager
