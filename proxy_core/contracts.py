@@ -248,6 +248,7 @@ class Reason(enum.StrEnum):
     UPSTREAM_UNAVAILABLE = "upstream_unavailable"
     UPSTREAM_TIMEOUT = "upstream_timeout"
     REQUEST_TIMEOUT = "request_timeout"
+    INTERNAL_ERROR = "internal_error"
 
 
 class Action(enum.Enum):

@@ -126,6 +126,11 @@ class Gateway:
                 self._events.count("response_broken")
                 raise ResponseBroken from None
             await self._refuse(story, failed.status, failed.reason, "")
+        except Exception as fault:
+            log.exception("request failed unexpectedly", request_id=story.request_id.decode())
+            if story.started:
+                raise ResponseBroken from fault
+            await self._refuse(story, 500, Reason.INTERNAL_ERROR, "")
         finally:
             story.visit.end()
             if story.claim is not None:

@@ -52,7 +52,15 @@ def logging_config(level: str, *, json: bool | None = None) -> dict[str, Any]:
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"one": {"()": _formatter, "as_json": as_json}},
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "one", "stream": "ext://sys.stderr"}},
+        "filters": {"server": {"()": ServerEchoes}},
+        "handlers": {
+            "stderr": {
+                "class": "logging.StreamHandler",
+                "formatter": "one",
+                "filters": ["server"],
+                "stream": "ext://sys.stderr",
+            }
+        },
         "root": {"handlers": ["stderr"], "level": level.upper()},
         "loggers": {
             # Granian's own configuration gives these a handler on stdout; ours takes it away.
@@ -63,6 +71,22 @@ def logging_config(level: str, *, json: bool | None = None) -> dict[str, Any]:
             "httpcore": {"level": "WARNING"},
         },
     }
+
+
+class ServerEchoes(logging.Filter):
+    """Leaves out what Granian says about responses that the handler broke off on purpose, and has logged itself.
+
+    It shows a traceback for each (of Litestar's wrapper, never of the cause), and a line for each piece that was still
+    sent after a client had left.
+    """
+
+    ECHOES = ("Exception caught after response started", "ASGI transport error")
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not record.name.startswith("_granian"):
+            return True
+        message = record.getMessage()
+        return not any(echo in message for echo in self.ECHOES)
 
 
 def redact(_logger: object, _name: str, event: Event) -> Event:

@@ -36,6 +36,7 @@ _MESSAGES = {
     Reason.UPSTREAM_UNAVAILABLE: "the model API behind this gateway cannot be reached",
     Reason.UPSTREAM_TIMEOUT: "the model API behind this gateway did not answer in time",
     Reason.REQUEST_TIMEOUT: "the request body did not arrive in time",
+    Reason.INTERNAL_ERROR: "the gateway failed; its log tells more under the request id",
 }
 
 _OPENAI_TYPES = {
@@ -57,6 +58,7 @@ _GEMINI_STATUSES = {
     401: "UNAUTHENTICATED",
     403: "PERMISSION_DENIED",
     408: "DEADLINE_EXCEEDED",
+    500: "INTERNAL",
     504: "DEADLINE_EXCEEDED",
 }
 _MIDJOURNEY_CODE = 4

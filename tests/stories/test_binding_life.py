@@ -18,7 +18,7 @@ STRANGER = {"x-real-ip": "198.51.100.9"}
 
 def bound_networks(stores, dsn: str, key: str) -> list[str]:
     hint = f"{key[3:7]}…{key[-4:]}"
-    database = dsn.rsplit("/", 1)[1].split("?")[0]
+    database = dsn.partition("?")[0].rpartition("/")[2]
     rows = databases.sql(
         stores.postgres,
         f"SELECT network FROM binding JOIN binding_network ON binding_id = binding.id WHERE key_hint = '{hint}'",
@@ -119,7 +119,12 @@ async def test_what_cannot_be_judged_is_refused_and_not_forwarded(client, stub, 
 async def test_an_untrusted_peer_is_judged_by_its_own_address(client, stub, gateway, key):
     """127.0.0.2 is not the trusted proxy: what it says of itself in headers is not believed and not passed on."""
     assert (await client.get("/v1/models", headers=OWNER)).status_code == 200
-    claims = {**OWNER, "x-forwarded-for": "203.0.113.7", "forwarded": "for=203.0.113.7", "true-client-ip": "203.0.113.7"}
+    claims = {
+        **OWNER,
+        "x-forwarded-for": "203.0.113.7",
+        "forwarded": "for=203.0.113.7",
+        "true-client-ip": "203.0.113.7",
+    }
     transport = httpx.AsyncHTTPTransport(local_address="127.0.0.2")
     async with httpx.AsyncClient(base_url=gateway.url, transport=transport) as stranger:
         refused = await stranger.get("/v1/models", headers={"authorization": f"Bearer {key}", **claims})
@@ -140,8 +145,8 @@ async def test_the_upstream_sees_one_credential_made_by_sentinel(client, stub, k
     seen = stub.requests[-1]
     assert seen.target == b"/v1beta/models/m:generateContent?alt=json&x=%20y"
     assert seen.values("authorization") == [f"Bearer {key}"]
-    assert seen.values("x-api-key") == seen.values("mj-api-secret") == []
-    assert seen.values("x-goog-api-key") in ([key], [key.removeprefix("sk-")])
+    for carrier in ("x-api-key", "mj-api-secret", "x-goog-api-key"):
+        assert seen.values(carrier) == [], carrier
 
 
 async def test_many_first_uses_at_once_bind_one_address(client, stub, stores, story_dsn, key):
@@ -159,7 +164,7 @@ async def test_many_first_uses_at_once_bind_one_address(client, stub, stores, st
 @pytest.mark.parametrize(
     "request_bytes",
     [
-        b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd",
         b"GET /v1/%2e%2e/models HTTP/1.1\r\nHost: x\r\n\r\n",
         b"GET /v1//models HTTP/1.1\r\nHost: x\r\n\r\n",
         b"GET /v1%2fmodels HTTP/1.1\r\nHost: x\r\n\r\n",
@@ -170,7 +175,18 @@ async def test_many_first_uses_at_once_bind_one_address(client, stub, stores, st
         b"GET /v1/models HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 5000 + b"\r\n",
         b"GET /v1/models HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 1_000_000 + b"\r\n\r\n",
     ],
-    ids=["both framings", "dots", "empty segment", "encoded slash", "NUL", "non-ASCII", "two hosts", "NUL value", "flood", "huge"],
+    ids=[
+        "two lengths",
+        "dots",
+        "empty segment",
+        "encoded slash",
+        "NUL",
+        "non-ASCII",
+        "two hosts",
+        "NUL value",
+        "flood",
+        "huge",
+    ],
 )
 async def test_malformed_requests_are_refused_and_not_forwarded(gateway, stub: StubServer, key, request_bytes):
     line, rest = request_bytes.split(b"\r\n", 1)
@@ -182,3 +198,18 @@ async def test_malformed_requests_are_refused_and_not_forwarded(gateway, stub: S
     assert status.startswith(b"HTTP/1.1 4"), status
     assert stub.requests == []
     assert "Traceback" not in gateway.log_text()
+
+
+async def test_a_request_with_both_framings_is_framed_anew_and_its_connection_closed(gateway, stub: StubServer, key):
+    """The server takes the chunks and closes the connection (RFC 9112 6.1): nothing can hide behind the other framing."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    writer.write(
+        f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nX-Real-IP: 203.0.113.7\r\n"
+        "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"
+        "GET /v1/smuggled HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+    )
+    answer = await reader.read()
+    writer.close()
+    assert answer.count(b"HTTP/1.1 ") == 1
+    (seen,) = stub.requests
+    assert (seen.values("content-length"), seen.values("transfer-encoding")) == ([], ["chunked"])

@@ -20,9 +20,7 @@ async def test_in_the_middle_of_a_stream(client, stub):
 
 
 async def test_before_the_upstream_answers(client, stub):
-    asking = asyncio.create_task(
-        client.post("/v1/chat/completions", json=STREAMED, headers={"x-stub-stall": "head"})
-    )
+    asking = asyncio.create_task(client.post("/v1/chat/completions", json=STREAMED, headers={"x-stub-stall": "head"}))
     await eventually(lambda: stub.requests and stub.requests[-1].complete)
     asking.cancel()
     with contextlib.suppress(asyncio.CancelledError):

@@ -1,5 +1,7 @@
 """What the upstream's failures look like to a client: an error in its dialect, or a break that no SDK takes for an end."""
 
+import asyncio
+
 import httpx
 import pytest
 
@@ -63,5 +65,11 @@ async def test_limits_for_the_head_and_for_uploads_without_progress(stores, stor
             response = await client.post("/v1/chat/completions", json=CHAT, headers={"x-stub-stall": "head"})
             assert (response.status_code, response.json()["error"]["code"]) == (504, "upstream_timeout")
 
-            response = await client.post("/v1/files", headers={"content-length": "10"}, content=b"")
-            assert (response.status_code, response.json()["error"]["code"]) == (408, "request_timeout")
+            reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+            writer.write(
+                f"POST /v1/files HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nX-Real-IP: 203.0.113.7\r\n"
+                "Content-Length: 10\r\n\r\n".encode()
+            )
+            assert (await reader.readline()).startswith(b"HTTP/1.1 408")
+            assert b"request_timeout" in await reader.read()
+            writer.close()
