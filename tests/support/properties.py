@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 EXAMPLES = int(os.environ.get("PROPERTY_EXAMPLES", "0"))
 
 BOUNDED = settings(
-    max_examples=EXAMPLES or 300,
+    max_examples=EXAMPLES or 200,
     derandomize=not EXAMPLES,
     database=None,
     deadline=None,
