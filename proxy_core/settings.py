@@ -25,7 +25,6 @@ DEFAULT_WORKERS_MAX = 4
 
 Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
 SomeSeconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
-Milliseconds = Annotated[int, Field(ge=10, le=60_000)]
 
 
 class SettingsError(Exception):
@@ -161,11 +160,15 @@ class Settings(BaseSettings):
     l1_ttl_degraded_s: SomeSeconds = Field(
         default=2.0, description="the same while the invalidation channel is down and changes cannot arrive"
     )
-    redis_timeout_ms: Milliseconds = Field(
-        default=300, description="time for one answer of Redis; after it, Redis counts as unavailable"
+    # `keyspace.TOMBSTONE_TTL_S` has to outlive a read that these two allow.
+    redis_timeout_ms: int = Field(
+        default=300, ge=10, le=5_000, description="time for one answer of Redis; after it, Redis counts as unavailable"
     )
-    pg_timeout_ms: Milliseconds = Field(
-        default=2000, description="time for one answer of PostgreSQL; after it, PostgreSQL counts as unavailable"
+    pg_timeout_ms: int = Field(
+        default=2000,
+        ge=10,
+        le=20_000,
+        description="time for one answer of PostgreSQL; after it, PostgreSQL counts as unavailable",
     )
     pg_pool_size: int = Field(
         default=8,

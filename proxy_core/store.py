@@ -36,7 +36,8 @@ log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 Connection = Any  # asyncpg's connection or its pool proxy; the stubs give them unrelated types
-FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+# InternalClientError is what asyncpg says of a connection whose server died while it lay in the pool.
+FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
 OUR_FAULT = (asyncpg.SyntaxOrAccessError, asyncpg.DataError)
 CLAIM_ATTEMPTS = 5
 
@@ -145,7 +146,8 @@ class Store:
             if isinstance(exc, OUR_FAULT) and self._circuit.available:
                 detail = str(exc) if isinstance(exc, asyncpg.SyntaxOrAccessError) else ""  # else it may hold values
                 log.critical("postgresql refuses a statement: is the schema migrated?", detail=detail)
-            raise self._circuit.failed(_describe(exc)) from exc
+            late = asyncio.get_running_loop().time() >= deadline
+            raise self._circuit.failed("time limit" if late else _describe(exc)) from exc
         self._circuit.succeeded()
         return answer
 
@@ -156,6 +158,7 @@ class Store:
         try:
             answer = await question(connection)
         except asyncpg.PostgresError:
+            timer.cancel()  # it must not meet a connection that is somebody else's
             await self._pool.release(connection)  # the server answered: the connection is sound
             raise
         except BaseException:
@@ -179,7 +182,7 @@ class _Connection(asyncpg.Connection):
 
 def _describe(exc: BaseException) -> str:
     """Never the message: asyncpg puts values into it."""
-    return "time limit" if isinstance(exc, TimeoutError | asyncpg.ConnectionDoesNotExistError) else type(exc).__name__
+    return "connection lost" if isinstance(exc, asyncpg.ConnectionDoesNotExistError) else type(exc).__name__
 
 
 def _binding(fingerprint: bytes, row: Any) -> Binding:
