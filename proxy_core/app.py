@@ -1,9 +1,10 @@
 """The data plane's Litestar application: what is Sentinel's own is routed, everything else goes to the `handler`.
 
-One catch-all is mounted at ``/`` as a raw ASGI handler. Litestar's application-level machinery (middleware, hooks,
-plugins, compression) runs on it too, hooks even once per streamed chunk, so this application has none of it.
-An admin application can be given: the catch-all compares the *raw* path, because below a mount ``scope["path"]`` is
-mangled and sibling routes with path parameters would be swallowed (litestar issue 3535).
+The catch-all is the application's own ``__call__``: Litestar's router, exception middleware and ``send`` wrapper
+would cost every proxied request as much again as all of ours (``litestar+gateway`` beside ``gateway`` in
+``benchmarks/inprocess.py``), and would mangle paths. Only the exact paths of `OWN_PATHS` go through them, and nothing
+that an application can have (middleware, hooks, plugins) applies to the rest.
+An admin application can be given: it gets what lies below `ADMIN_PREFIX` by the *raw* path.
 
 The lifespan furnishes the rooms and closes them in reverse order.
 """
@@ -13,13 +14,13 @@ import contextlib
 import gc
 import signal
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import msgspec
 import structlog
-from litestar import HttpMethod, Litestar, Response, asgi, route
-from litestar.types import ASGIApp, Receive, Scope, Send
+from litestar import HttpMethod, Litestar, Response, route
+from litestar.types import LifeSpanScope, Scope
 
 from proxy_core.admission import Admission
 from proxy_core.bindings import Bindings
@@ -39,6 +40,9 @@ from proxy_core.watch import ClientWatch
 
 log = structlog.get_logger(__name__)
 
+ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
+
+OWN_PATHS = frozenset((b"/health", b"/ready"))
 ADMIN_PREFIX = b"/admin/api"
 DRAIN_SIGNAL = signal.SIGUSR1
 EVENT_CONNECTIONS = 4
@@ -72,20 +76,19 @@ class Worker:
         self._events: Events
         self._upstream: Upstream
         self._watch: ClientWatch
-        self.gateway: Gateway
 
     @contextlib.asynccontextmanager
-    async def lifespan(self, _app: Litestar) -> AsyncIterator[None]:
+    async def run(self) -> AsyncIterator[Gateway]:
         async with contextlib.AsyncExitStack() as stack:
-            await self._furnish(stack)
+            gateway = await self._furnish(stack)
             self._listen_for_drain()
             gc.collect()
             gc.freeze()
             gc.set_threshold(*GC_THRESHOLDS)
-            yield
+            yield gateway
             self._draining = True
 
-    async def _furnish(self, stack: contextlib.AsyncExitStack) -> None:
+    async def _furnish(self, stack: contextlib.AsyncExitStack) -> Gateway:
         settings = self._settings
         redis_timeout_s = settings.redis_timeout_ms / 1000
         self._store = await Store.connect(
@@ -120,12 +123,12 @@ class Worker:
         )
         stack.push_async_callback(bindings.aclose)
         self._live = LiveSettingsFeed(self._cache, self._store, tasks, settings.initial_live_settings())
-        self.gateway = Gateway(self._rooms(bindings))
         await self._live.start()
         bindings.start()
         self._events.start()
         self._upstream.start()
         self._watch.start()
+        return Gateway(self._rooms(bindings))
 
     def _rooms(self, bindings: Bindings) -> Rooms:
         settings = self._settings
@@ -180,7 +183,23 @@ class Worker:
         )
 
 
-def create_app(settings: Settings, admin: ASGIApp | None = None) -> Litestar:
+class Application(Litestar):
+    """Litestar, with the gateway as its raw ASGI catch-all."""
+
+    gateway: ASGIApp
+    admin: ASGIApp
+
+    async def __call__(self, scope: Scope | LifeSpanScope, receive: Any, send: Any) -> None:
+        facts: Any = scope
+        if facts["type"] == "lifespan" or facts["raw_path"] in OWN_PATHS:
+            await super().__call__(scope, receive, send)
+        elif facts["raw_path"].startswith(ADMIN_PREFIX) and facts["raw_path"][len(ADMIN_PREFIX) :][:1] in (b"", b"/"):
+            await self.admin(facts, receive, send)
+        else:
+            await self.gateway(facts, receive, send)
+
+
+def create_app(settings: Settings, admin: ASGIApp | None = None) -> Application:
     """``admin`` answers below `ADMIN_PREFIX`; without it those paths do not exist here."""
     worker = Worker(settings)
 
@@ -193,25 +212,18 @@ def create_app(settings: Settings, admin: ASGIApp | None = None) -> Litestar:
         state = worker.readiness()
         return Response(state, status_code=200 if state.ready else 503, headers={"cache-control": "no-store"})
 
-    @asgi("/", is_mount=True, copy_scope=False)
-    async def catch_all(scope: Scope, receive: Receive, send: Send) -> None:
-        message: Any = scope
-        raw_path: bytes = message["raw_path"]
-        if raw_path.startswith(ADMIN_PREFIX) and raw_path[len(ADMIN_PREFIX) :][:1] in (b"", b"/"):
-            await (admin or _not_here)(scope, receive, send)
-        else:
-            await worker.gateway(message, receive, send)  # type: ignore[arg-type] # plain dictionaries
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: Litestar) -> AsyncIterator[None]:
+        async with worker.run() as gateway:
+            app.gateway = gateway
+            yield
 
-    return Litestar(
-        [health, ready, catch_all],
-        lifespan=[worker.lifespan],
-        openapi_config=None,
-        logging_config=None,
-        debug=False,
-    )
+    app = Application([health, ready], lifespan=[lifespan], openapi_config=None, logging_config=None, debug=False)
+    app.admin = admin or _not_here
+    return app
 
 
-async def _not_here(_scope: Scope, _receive: Receive, send: Send) -> None:
+async def _not_here(_scope: Any, _receive: Any, send: Any) -> None:
     body = b'{"detail":"the admin API is not served here"}'
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": 404, "headers": headers})

@@ -76,11 +76,10 @@ def logging_config(level: str, *, json: bool | None = None) -> dict[str, Any]:
 class ServerEchoes(logging.Filter):
     """Leaves out what Granian says about responses that the handler broke off on purpose, and has logged itself.
 
-    It shows a traceback for each (of Litestar's wrapper, never of the cause), and a line for each piece that was still
-    sent after a client had left.
+    It shows a traceback for each, and a line for each piece that was still sent after a client had left.
     """
 
-    ECHOES = ("Exception caught after response started", "ASGI transport error")
+    ECHOES = ("ResponseBroken", "ASGI transport error")
 
     def filter(self, record: logging.LogRecord) -> bool:
         if not record.name.startswith("_granian"):

@@ -7,24 +7,13 @@ import httpx
 import pytest
 
 from benchmarks.stub import StubServer
-from tests.support import databases
+from tests.stories.owners import bound_networks
 
 pytestmark = pytest.mark.anyio
 
 CHAT = {"model": "m", "messages": []}
 OWNER = {"x-real-ip": "203.0.113.7"}
 STRANGER = {"x-real-ip": "198.51.100.9"}
-
-
-def bound_networks(stores, dsn: str, key: str) -> list[str]:
-    hint = f"{key[3:7]}…{key[-4:]}"
-    database = dsn.partition("?")[0].rpartition("/")[2]
-    rows = databases.sql(
-        stores.postgres,
-        f"SELECT network FROM binding JOIN binding_network ON binding_id = binding.id WHERE key_hint = '{hint}'",
-        database,
-    )
-    return rows.split()
 
 
 async def test_first_use_binds_and_another_address_is_refused(client, stub, stores, story_dsn, key):
