@@ -33,7 +33,8 @@ USER_AGENT_MAX_BYTES = 256
 PATH_MAX_BYTES = 1024
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-_LIKE_A_KEY = re.compile(r"sk-[0-9A-Za-z_-]{8,}|[0-9A-Za-z]{40,}")
+_LIKE_A_KEY = re.compile(r"(?i:sk(?:-|%2d))[0-9A-Za-z_-]{8,}|[0-9A-Za-z]{40,}")
+_KEY_MAX_BYTES = 256
 
 
 class EventLimits(msgspec.Struct, frozen=True):
@@ -257,6 +258,6 @@ def _printable(raw: bytes, max_bytes: int) -> str:
 
     Clients put keys into paths and user agents by mistake, and an event must not be where a key is found.
     """
-    text = raw[:max_bytes].decode("latin-1")
-    text = _LIKE_A_KEY.sub("[key]", text)
+    text = raw[: max_bytes + _KEY_MAX_BYTES].decode("latin-1")  # what the cut would shorten still looks like a key
+    text = _LIKE_A_KEY.sub("[key]", text)[:max_bytes]
     return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)

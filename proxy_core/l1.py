@@ -20,12 +20,12 @@ MESSAGES_KEPT = 10_000
 
 
 class Remembered:
-    __slots__ = ("binding", "grace_until", "read_at")
+    __slots__ = ("binding", "extended_at", "read_at")
 
     def __init__(self, binding: Binding, read_at: float) -> None:
         self.binding = binding
         self.read_at = read_at
-        self.grace_until = 0.0
+        self.extended_at = float("-inf")
 
 
 class Memory:
@@ -59,14 +59,16 @@ class Memory:
         now = self._clock()
         if now - entry.read_at < self._trusted_s and entry.read_at > self._stale_at:
             return entry.binding
-        return entry.binding if now < entry.grace_until else None
+        if now - entry.extended_at < self._ttl_degraded_s and entry.extended_at > self._stale_at:
+            return entry.binding
+        return None
 
     def extend(self, fingerprint: bytes) -> Binding | None:
         """No store can be asked: the entry, however stale, which is now trusted for another ``ttl_degraded_s``."""
         entry = self._entries.get(fingerprint)
         if entry is None:
             return None
-        entry.grace_until = self._clock() + self._ttl_degraded_s
+        entry.extended_at = self._clock()
         return entry.binding
 
     # --- filling -----------------------------------------------------------------------------------------------------
