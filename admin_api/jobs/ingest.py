@@ -20,7 +20,7 @@ Rules for whoever edits this file:
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -82,12 +82,13 @@ class DeadLetter(msgspec.Struct, frozen=True):
 
 
 class _Turn:
-    """Until when one drain goes on (monotonic); cut short when it is cancelled."""
+    """Until when one drain goes on (monotonic), cut short when it is cancelled; whether it has batches in its hands."""
 
-    __slots__ = ("ends_at",)
+    __slots__ = ("ends_at", "settling")
 
     def __init__(self, ends_at: float) -> None:
         self.ends_at = ends_at
+        self.settling = False
 
     def goes_on(self, after_s: float = 0.0) -> bool:
         return time.monotonic() + after_s < self.ends_at
@@ -123,27 +124,35 @@ class Ingest:
         if self._drains >= DRAINS_MAX:
             return
         self._drains += 1
+        turn = _Turn(time.monotonic() + for_s)
+        work = asyncio.create_task(self._drain(turn))
         try:
-            turn = _Turn(time.monotonic() + for_s)
-            while turn.goes_on():
-                entries = await self._asking(self._take)
-                if entries is None:
-                    await asyncio.sleep(self._limits.redis_pause_s)
-                elif entries:
-                    await self._uninterrupted(turn, self._settle(entries, turn))
+            await asyncio.shield(work)
+        except asyncio.CancelledError:
+            await self._end(turn, work)
+            raise
         finally:
             self._drains -= 1
 
-    async def _uninterrupted(self, turn: "_Turn", work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError:
-            turn.ends_at = 0.0
-            await asyncio.wait([task], timeout=self._limits.finish_s)
-            task.cancel()
-            await asyncio.wait([task])
-            raise
+    async def _drain(self, turn: "_Turn") -> None:
+        while turn.goes_on():
+            entries = await self._asking(self._take)
+            if entries is None:
+                await asyncio.sleep(self._limits.redis_pause_s)
+            elif entries:
+                turn.settling = True
+                await self._settle(entries, turn)
+                turn.settling = False
+
+    async def _end(self, turn: "_Turn", work: asyncio.Task[None]) -> None:
+        turn.ends_at = 0.0
+        if turn.settling:
+            await asyncio.wait([work], timeout=self._limits.finish_s)
+        # Again and again: before Python 3.12 `asyncio.wait_for`, which redis-py sends its commands with, loses a
+        # cancellation that comes just when the sending is done.
+        while not work.done():
+            work.cancel()
+            await asyncio.wait([work], timeout=self._limits.block_s)
 
     # --- taking ------------------------------------------------------------------------------------------------------
 

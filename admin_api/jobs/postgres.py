@@ -13,8 +13,11 @@ import asyncpg
 T = TypeVar("T")
 Connection = Any  # asyncpg's connection or its pool proxy; the stubs give them unrelated types
 
-FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
-"""What `Postgres.run` raises for PostgreSQL's part, besides what the work itself raises."""
+FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
+"""What `Postgres.run` raises for PostgreSQL's part, besides what the work itself raises.
+
+InternalClientError is what asyncpg says of a connection whose server died while it lay in the pool.
+"""
 
 
 class Postgres:
