@@ -56,6 +56,9 @@ class Tasks:
                 log.exception("background task failed, trying again", task=name, pause_s=pause_s)
             else:
                 pause_s = every_s
+            if self._closed:
+                # The step lost its cancellation: before Python 3.12 `asyncio.wait_for` does that, and redis-py uses it.
+                return
             await self._sleep(pause_s)
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
