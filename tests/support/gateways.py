@@ -20,8 +20,11 @@ STOP_LIMIT_S = 30.0
 class GatewayProcess:
     """A running `sentinel serve`, its address, and the port on which it expects its upstream."""
 
-    def __init__(self, process: subprocess.Popen[bytes], port: int, upstream_port: int, log: Path) -> None:
+    def __init__(
+        self, process: subprocess.Popen[bytes], port: int, upstream_port: int, log: Path, environment: dict[str, str]
+    ) -> None:
         self.process = process
+        self.environment = environment
         self.port = port
         self.upstream_port = upstream_port
         self.log = log
@@ -82,7 +85,7 @@ def running_gateway(
             process = subprocess.Popen(
                 [sys.executable, "-m", "sentinel", "serve"], env=environment, stdout=output, stderr=output, cwd=folder
             )
-        gateway = GatewayProcess(process, port, upstream_port, log)
+        gateway = GatewayProcess(process, port, upstream_port, log, environment)
         try:
             gateway.wait_until_healthy()
             yield gateway
@@ -90,3 +93,23 @@ def running_gateway(
         finally:
             process.kill()
             process.wait()
+
+
+@contextlib.contextmanager
+def running_worker(gateway: GatewayProcess) -> Iterator[subprocess.Popen[bytes]]:
+    """`sentinel worker` with the gateway's settings; logs into the gateway's folder."""
+    with gateway.log.with_name("worker.log").open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "sentinel", "worker"],
+            env=gateway.environment,
+            stdout=output,
+            stderr=output,
+            cwd=gateway.log.parent,
+        )
+    try:
+        yield process
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(STOP_LIMIT_S) == 0
+    finally:
+        process.kill()
+        process.wait()

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 LIMIT_S = 30.0
 
@@ -13,3 +13,11 @@ async def eventually(condition: Callable[[], object]) -> None:
     while not condition():
         assert time.monotonic() < deadline, "the condition never came true"
         await asyncio.sleep(0.01)
+
+
+async def eventually_async(condition: Callable[[], Awaitable[object]]) -> None:
+    """The same for a condition that has to be asked for."""
+    deadline = time.monotonic() + LIMIT_S
+    while not await condition():
+        assert time.monotonic() < deadline, "the condition never came true"
+        await asyncio.sleep(0.05)
