@@ -69,10 +69,15 @@ class Credentials:
         if unfit:
             raise ValueError(f"extra key characters cannot include {' '.join(map(ascii, unfit))}")
         letters = b"[0-9A-Za-z" + re.escape(extra_key_characters.encode()) + b"]"
-        # Only New API and one-api cut a key at its hyphen; to any other upstream each suffix makes another key.
-        suffix = b"(-[0-9]{1,10})?" if allow_channel_suffix and profile is not UpstreamProfile.OPENAI else b"()"
+        suffix = b"(-[0-9]{1,10})?" if allow_channel_suffix else b"()"
+        if profile is UpstreamProfile.OPENAI:
+            # Nobody cuts these keys at a hyphen or takes their prefix off: the whole of `sk-proj-…` is the key.
+            letters, suffix, self._prefix = letters[:-1] + b"_-]", b"()", b""
+            bare = rb"(" + letters + rb"{1,256}+)" + suffix
+        else:
+            self._prefix = b"sk-"
+            bare = rb"(?:sk-)?+(" + letters + rb"{1,128}+)" + suffix
         self._text = re.compile(letters + b"{1,128}")
-        bare = rb"(?:sk-)?+(" + letters + rb"{1,128}+)" + suffix
         self._bare_value = re.compile(bare)
         self._value = re.compile(rb"[ \t]*+(?:[Bb][Ee][Aa][Rr][Ee][Rr][ \t]++)?+" + bare + rb"[ \t]*+")
         self._many_carriers = profile is UpstreamProfile.NEW_API
@@ -168,7 +173,7 @@ class Credentials:
         inner.update(key.text.lower())
         outer = self._outer.copy()
         outer.update(inner.digest())
-        return KeyIdentity(outer.digest(), _hint(key.text))
+        return KeyIdentity(outer.digest(), _hint(key.text.removeprefix(b"sk-")))
 
     # -- rewriting
 
@@ -195,7 +200,7 @@ class Credentials:
         target = raw_path + b"?" + kept if kept else raw_path
         if key is None:
             return Rewritten(_login(head) if route.session else [], target)
-        secret = b"sk-" + key.text + key.suffix if route.pins_channel else b"sk-" + key.text
+        secret = self._prefix + key.text + key.suffix if route.pins_channel else self._prefix + key.text
         headers = [(b"authorization", b"Bearer " + secret)]
         if route.lists_models and self._many_carriers:
             if any(head.x_api_key):

@@ -252,9 +252,21 @@ def test_simpler_upstreams_read_authorization_alone(profile) -> None:
     credentials = Credentials(SECRET, profile)
     lines = lines_of("x-api-key: A", "mj-api-secret: B", "x-goog-api-key: C")
     assert walk(credentials, "POST", b"/v1/messages", b"key=D", lines).key is None
-    walked = walk(credentials, "POST", b"/v1/messages", b"key=D", [*lines, (b"authorization", b"Bearer sk-E")])
+    walked = walk(credentials, "POST", b"/v1/messages", b"key=D", [*lines, (b"authorization", b"Bearer E")])
     assert walked.key == ModelKey(b"E")
     assert_only_this_key(walked, profile)
+
+
+@pytest.mark.parametrize("key", ["sk-proj-" + "aB3_-" * 31, "sk-svcacct-a-1", "gsk_abc", "sk-" + "a" * 48])
+def test_keys_of_other_providers_pass_whole(key) -> None:
+    """Behind the profile ``openai`` nobody cuts keys at hyphens: each text is a key of its own and stays as it is."""
+    credentials = Credentials(SECRET, UpstreamProfile.OPENAI)
+    walked = walk(credentials, "POST", b"/v1/responses", b"", [(b"authorization", b"Bearer " + key.encode())])
+    assert walked.key == ModelKey(key.encode())
+    assert_only_this_key(walked, UpstreamProfile.OPENAI)
+    assert "sk-" not in credentials.identify(walked.key).hint
+    other = ModelKey(key.encode() + b"-1")
+    assert credentials.identify(other).fingerprint != credentials.identify(walked.key).fingerprint
 
 
 def test_refusals_name_no_key() -> None:

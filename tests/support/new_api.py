@@ -145,7 +145,7 @@ def token_auth(request: Request, version: Version, path: bytes | None = None) ->
     """The text that ``TokenAuth`` looks up as a key; ``b""`` is "not provided". Not every text is anybody's key."""
     if version is Version.OPENAI:
         scheme, _, token = request.first(b"authorization").partition(b" ")
-        return token.strip(b" ").removeprefix(b"sk-") if scheme.lower() == b"bearer" else b""
+        return token.strip(b" ") if scheme.lower() == b"bearer" else b""
     if version is Version.ONE_API:
         return _piece(request.first(b"authorization").removeprefix(b"Bearer "))
     value = _after_scheme(_last_carrier(request, version, request.path if path is None else path), version)

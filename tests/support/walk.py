@@ -99,14 +99,14 @@ def assert_only_this_key(passed: Passed, profile: UpstreamProfile = UpstreamProf
         else:
             assert set(found.values()) <= {passed.key.text}, version
             assert found or not new_api.takes_model_keys(request.method, request.path, version), version
-    assert_no_other_credential(passed, request)
+    assert_no_other_credential(passed, request, prefix=b"" if profile is UpstreamProfile.OPENAI else b"sk-")
     return request
 
 
-def assert_no_other_credential(passed: Passed, request: new_api.Request) -> None:
+def assert_no_other_credential(passed: Passed, request: new_api.Request, *, prefix: bytes) -> None:
     """No carrier holds a byte that the client chose, apart from the key that passed the grammar."""
     key = passed.key
-    secret = b"sk-" + key.text + (key.suffix if passed.route.pins_channel else b"") if key is not None else None
+    secret = prefix + key.text + (key.suffix if passed.route.pins_channel else b"") if key is not None else None
     assert request.headers.get(b"mj-api-secret") is None
     assert not [name for name in request.headers if name.replace(b"_", b"-") in CARRIERS and name not in CARRIERS]
     for name in (b"x-api-key", b"x-goog-api-key"):
