@@ -230,7 +230,8 @@ class Cache:
 
         A silent connection is probed every ``probe_s``; one that does not answer within another is given up.
         """
-        while True:
+        task = asyncio.current_task()
+        while task is not None and not task.cancelling():
             try:
                 await self._follow(listener, probe_s)
             except FAILURES as exc:
@@ -238,6 +239,7 @@ class Cache:
             finally:
                 listener.channel_down()
             await asyncio.sleep(pause_s)
+        raise asyncio.CancelledError
 
     async def _follow(self, listener: Listener, probe_s: float) -> None:
         channel = self._client.pubsub()
@@ -245,7 +247,9 @@ class Cache:
             async with asyncio.timeout(self._timeout_s):
                 await channel.subscribe(keyspace.CHANGED_CHANNEL)
             probed = False
-            while True:
+            task = asyncio.current_task()
+            # Asked for since redis-py, which uses Python 3.11's `wait_for`, now and then swallows a cancellation.
+            while task is not None and not task.cancelling():
                 message = await channel.get_message(timeout=probe_s)
                 if message is not None:
                     probed = False

@@ -17,6 +17,8 @@ T = TypeVar("T")
 
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
+CANCEL_AGAIN_AFTER_S = 2.0
+"""`asyncio.wait_for` of Python 3.11, which redis-py sends with, now and then swallows a cancellation."""
 
 
 class Tasks:
@@ -71,7 +73,7 @@ class Tasks:
         self._closed = True
         current = asyncio.current_task()
         running = {task for task in self._running if task is not current}
-        for task in running:
-            task.cancel()
-        if running:
-            await asyncio.wait(running)
+        while running:
+            for task in running:
+                task.cancel()
+            _, running = await asyncio.wait(running, timeout=CANCEL_AGAIN_AFTER_S)

@@ -11,7 +11,7 @@ from proxy_core.contracts import Binding, BindingStatus, BoundNetwork, Mode, Net
 from proxy_core.errors import StoreUnavailable
 from proxy_core.settings import Settings
 from tests.support.binding_parts import identity
-from tests.support.waiting import eventually
+from tests.support.waiting import LIMIT_S, eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -263,17 +263,30 @@ async def test_a_follower_notices_a_redis_that_hangs(own_stores, hasty):
     await asyncio.wait([following])
 
 
-async def test_a_quiet_channel_stays_up(cache):
+async def test_a_quiet_channel_stays_up(cache, redis):
     ear = Ear()
-    pongs = []
-    following = asyncio.ensure_future(cache.follow(ear, probe_s=0.01))
+    following = asyncio.ensure_future(cache.follow(ear, probe_s=0.005))
     await eventually(lambda: ear.heard == ["up"])
     for _ in range(20):
-        pongs.append(await cache.probe())
-        await asyncio.sleep(0.01)
-    assert ear.heard == ["up"]
+        await asyncio.sleep(0.01)  # several probes
+    await redis.publish(keyspace.CHANGED_CHANNEL, b"hello")
+    await eventually(lambda: ear.heard == ["up", b"hello"])
     following.cancel()
     await asyncio.wait([following])
+
+
+async def test_a_follower_that_is_cancelled_ends_whatever_it_is_doing(cache):
+    """Also in the moment of a probe, where redis-py on Python 3.11 may swallow the cancellation."""
+    for number in range(30):
+        ear = Ear()
+        following = asyncio.ensure_future(cache.follow(ear, probe_s=0.005, pause_s=0.0))
+        await eventually(lambda ear=ear: ear.heard)
+        await asyncio.sleep(0.005 + number * 0.0001)
+        following.cancel()
+        done, _ = await asyncio.wait([following], timeout=LIMIT_S)
+        assert done
+        assert following.cancelled()
+        assert ear.heard[-1] == "down"
 
 
 # --- time limits -----------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Background tasks: heard when they fail, tried again, and none left behind at the end."""
 
 import asyncio
+import contextlib
 
 import pytest
 from structlog.testing import capture_logs
@@ -91,6 +92,21 @@ async def test_closing_that_is_cut_short_leaves_no_task_uncancelled():
     stubborn_may_end.set()
     await tasks.aclose()
     assert first.cancelled()
+
+
+async def test_a_swallowed_cancellation_does_not_hold_up_the_end(monkeypatch):
+    monkeypatch.setattr("proxy_core.tasks.CANCEL_AGAIN_AFTER_S", 0.01)
+
+    async def swallows_one() -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await forever()
+        await forever()
+
+    tasks = Tasks()
+    task = tasks.start(swallows_one(), name="swallows one")
+    await asyncio.sleep(0)
+    await tasks.aclose()
+    assert task.cancelled()
 
 
 async def test_a_task_may_close_its_own_owner():
