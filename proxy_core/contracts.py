@@ -302,7 +302,7 @@ class Touch(msgspec.Struct, frozen=True):
 
 
 class EventBatch(msgspec.Struct, frozen=True):
-    """What a worker sends at once, and the unit of idempotency: a ``batch_id`` (16 bytes) is applied to the tables once.
+    """What a worker sends at once, and the unit of idempotency: the tables see a ``batch_id`` (16 bytes) once.
 
     A later version may add fields with defaults only: batches wait in streams and spool files across upgrades.
     """

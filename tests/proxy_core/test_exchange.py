@@ -90,6 +90,11 @@ async def test_an_answer_is_the_same_however_it_is_cut_into_packets(answer, stat
     assert connection.can_be_reused is reusable
 
 
+async def read_answer(connection):
+    await connection.response_head()
+    return await read_all(connection)
+
+
 @pytest.mark.parametrize("answer", [LENGTH, CHUNKED, INFORMED])
 async def test_an_answer_broken_off_at_any_byte_is_an_error_and_never_an_end(answer):
     for end in range(len(answer)):
@@ -97,8 +102,7 @@ async def test_an_answer_broken_off_at_any_byte_is_an_error_and_never_an_end(ans
         connection.data_received(answer[:end])
         connection.connection_lost(None)
         with pytest.raises((UpstreamError, UpstreamCut)) as caught:
-            await connection.response_head()
-            await read_all(connection)
+            await read_answer(connection)
         assert isinstance(caught.value, UpstreamCut) == (connection.head is not None)
         assert not connection.can_be_reused
 

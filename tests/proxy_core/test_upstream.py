@@ -11,6 +11,7 @@ import pytest
 from proxy_core.errors import UpstreamBusy, UpstreamCut, UpstreamError, UpstreamTimeout
 from proxy_core.exchange import Connection, Limits
 from proxy_core.upstream import Origin, Upstream
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -101,8 +102,7 @@ async def test_a_connection_that_the_upstream_closed_meanwhile_is_not_used():
         await ask(connection)
         upstream.release(connection)
         await closed.wait()
-        while connection.is_open:  # the news reaches our end with a later turn of the loop
-            await asyncio.sleep(0)
+        await eventually(lambda: not connection.is_open)
         assert await ask(await upstream.acquire()) == b"ok"
         assert len(accepted) == 2
 
@@ -200,16 +200,17 @@ async def test_a_connect_that_takes_too_long_is_given_up(monkeypatch):
 
 
 async def test_closing_the_pool_breaks_off_what_is_under_way():
+    in_flight = asyncio.Event()
+
     async def begin_only(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(ANSWER[:-1])
+        in_flight.set()
         await reader.read()
 
     async with listening(begin_only) as (port, _), pool(port) as upstream:
         asking = asyncio.create_task(ask(await upstream.acquire()))
-        while repr(upstream) != "<Upstream 1 open, 0 idle, 0 waiting>":
-            await asyncio.sleep(0)
-        await asyncio.sleep(0)
+        await in_flight.wait()
         await upstream.aclose()
         with pytest.raises((UpstreamCut, UpstreamError)):
             await asking

@@ -190,7 +190,7 @@ async def test_malformed_requests_are_refused_and_not_forwarded(gateway, stub: S
 
 
 async def test_a_request_with_both_framings_is_framed_anew_and_its_connection_closed(gateway, stub: StubServer, key):
-    """The server takes the chunks and closes the connection (RFC 9112 6.1): nothing can hide behind the other framing."""
+    """The server takes the chunks and closes the connection (RFC 9112 6.1): nothing hides behind the other framing."""
     reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
     writer.write(
         f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nX-Real-IP: 203.0.113.7\r\n"

@@ -66,10 +66,12 @@ async def test_fifty_megabytes_down(client, stub, gateway):
     async with client.stream("GET", f"/v1/download?bytes={SIZE}") as response:
         async for chunk in response.aiter_raw():
             digest.update(chunk)
-    async with httpx.AsyncClient(base_url=stub.url, headers=client.headers) as other:
-        async with other.stream("GET", f"/v1/download?bytes={SIZE}") as response:
-            async for chunk in response.aiter_raw():
-                direct.update(chunk)
+    async with (
+        httpx.AsyncClient(base_url=stub.url, headers=client.headers) as other,
+        other.stream("GET", f"/v1/download?bytes={SIZE}") as response,
+    ):
+        async for chunk in response.aiter_raw():
+            direct.update(chunk)
     assert digest.hexdigest() == direct.hexdigest()
     assert peak(gateway) - before < GROWTH_LIMIT
 
@@ -79,7 +81,8 @@ async def test_a_reader_who_does_not_read_stops_the_upstream_and_costs_bounded_m
     before = resident(gateway)
     reader = socket.create_connection(("127.0.0.1", gateway.port))
     reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    request = f"GET /v1/download?bytes={10 * SIZE} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\nx-real-ip: 203.0.113.7\r\n\r\n"
+    headers = f"host: x\r\nauthorization: Bearer {key}\r\nx-real-ip: 203.0.113.7\r\n"
+    request = f"GET /v1/download?bytes={10 * SIZE} HTTP/1.1\r\n{headers}\r\n"
     reader.sendall(request.encode())
     try:
         await eventually(lambda: any(connection.paused for connection in stub.connections))

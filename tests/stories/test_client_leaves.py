@@ -29,7 +29,7 @@ async def test_before_the_upstream_answers(client, stub):
 
 
 async def test_in_the_middle_of_its_upload(client, stub, gateway, key):
-    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    _, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
     writer.write(
         f"POST /v1/files HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\nx-real-ip: 203.0.113.7\r\n"
         "content-length: 1000000\r\n\r\nbegin".encode()

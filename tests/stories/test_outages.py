@@ -21,7 +21,10 @@ OWNER, STRANGER = "203.0.113.7", "198.51.100.9"
 @pytest.fixture
 def gateway(own_stores: Stores) -> Iterator[GatewayProcess]:
     with running_gateway(
-        pg_dsn=own_stores.pg_dsn, redis_url=own_stores.redis_url, upstream_port=free_port(), SENTINEL_PG_TIMEOUT_MS="500"
+        pg_dsn=own_stores.pg_dsn,
+        redis_url=own_stores.redis_url,
+        upstream_port=free_port(),
+        SENTINEL_PG_TIMEOUT_MS="500",
     ) as running:
         yield running
 

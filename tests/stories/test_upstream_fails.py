@@ -1,4 +1,5 @@
-"""What the upstream's failures look like to a client: an error in its dialect, or a break that no SDK takes for an end."""
+"""What the upstream's failures look like to a client: an error in its dialect, or a break that no SDK takes for an
+end."""
 
 import asyncio
 
