@@ -11,7 +11,7 @@ import os
 import socket
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
@@ -301,13 +301,21 @@ class Settings(BaseSettings):
         return value
 
 
+S = TypeVar("S", bound=Settings)
+
+
 def load_settings(**given: Any) -> Settings:
     """From the environment and ``.env``; ``given`` wins over both. Raises SettingsError with every fault."""
+    return load(Settings, **given)
+
+
+def load(kind: type[S], **given: Any) -> S:
+    """The same for a plane that needs more settings than the data plane."""
     try:
-        return Settings(**given)
+        return kind(**given)
     except ValidationError as error:
         faults = error.errors(include_url=False, include_input=False, include_context=False)
-        raise SettingsError([_fault(fault["loc"], fault["type"], fault["msg"]) for fault in faults]) from None
+        raise SettingsError([_fault(kind, fault["loc"], fault["type"], fault["msg"]) for fault in faults]) from None
 
 
 class SettingRow(NamedTuple):
@@ -318,33 +326,31 @@ class SettingRow(NamedTuple):
     description: str
 
 
-def setting_rows() -> list[SettingRow]:
-    """Every setting in the order of this file, for README.md and its test."""
+def setting_rows(kind: type[Settings] = Settings) -> list[SettingRow]:
+    """Every setting in the order of its file, for README.md and its test."""
     rows = []
-    for name, field in Settings.model_fields.items():
+    for name, field in kind.model_fields.items():
         default = (
             "required" if field.is_required() else f"`{_shown(field.default)}`" if field.default_factory is None else ""
         )
-        rows.append(SettingRow(variable_of(name), "" if default == "``" else default, field.description or ""))
+        rows.append(SettingRow(variable_of(name, kind), "" if default == "``" else default, field.description or ""))
     return rows
 
 
-def variable_of(field_name: str) -> str:
-    alias = Settings.model_fields[field_name].validation_alias
+def variable_of(field_name: str, kind: type[Settings] = Settings) -> str:
+    alias = kind.model_fields[field_name].validation_alias
     return alias if isinstance(alias, str) else f"{PREFIX}{field_name}".upper()
 
 
-def _fault(location: tuple[int | str, ...], kind: str, message: str) -> str:
-    name = str(location[0])
-    variable = variable_of(name) if name in Settings.model_fields else name
+def _fault(model: type[Settings], location: tuple[int | str, ...], kind: str, message: str) -> str:
+    fields = model.model_fields
+    # What a validator says of an aliased field is filed under the alias, what is missing too.
+    name = next((name for name in fields if location[0] in (name, variable_of(name, model))), str(location[0]))
+    variable = variable_of(name, model) if name in fields else name
     if kind == "missing":
-        return f"{variable} is missing: {Settings.model_fields[_field_of(variable)].description}"
+        return f"{variable} is missing: {fields[name].description}"
     text = message.removeprefix("Value error, ")
     return f"{variable} {text}" if kind == "value_error" else f"{variable}: {text[0].lower()}{text[1:]}"
-
-
-def _field_of(variable: str) -> str:
-    return next(name for name in Settings.model_fields if variable_of(name) == variable)
 
 
 def _shown(value: object) -> str:

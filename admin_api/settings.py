@@ -1,0 +1,48 @@
+"""The control plane's static settings: the data plane's, and what signing operators in needs.
+
+One environment serves every process; a gateway that does not serve the admin API reads `proxy_core.settings` alone.
+"""
+
+from typing import Annotated
+
+from pydantic import Field, SecretStr, field_validator
+
+from proxy_core.setting_values import refuse_weak_secret
+from proxy_core.settings import Settings
+
+PASSWORD_MIN_CHARACTERS = 12
+
+
+class AdminSettings(Settings):
+    """Made by ``load(AdminSettings)``."""
+
+    admin_jwt_secret: SecretStr = Field(
+        validation_alias="ADMIN_JWT_SECRET",
+        description="signs operators' access tokens; at least 32 random bytes, not the HMAC secret. "
+        "Changing it signs everybody out",
+    )
+    admin_password: SecretStr | None = Field(
+        default=None,
+        validation_alias="ADMIN_PASSWORD",
+        description="password of the first operator `admin`, made when there is no operator yet. "
+        "Empty: make one with `sentinel user add`",
+    )
+    access_token_minutes: Annotated[int, Field(ge=1, le=24 * 60)] = Field(
+        default=15, description="life of an operator's access token; the refresh token renews it"
+    )
+    session_days: Annotated[int, Field(ge=1, le=365)] = Field(
+        default=14, description="life of a session without use, after which an operator signs in again"
+    )
+
+    @field_validator("admin_jwt_secret")
+    @classmethod
+    def _check_admin_jwt_secret(cls, value: SecretStr) -> SecretStr:
+        refuse_weak_secret(value.get_secret_value())
+        return value
+
+    @field_validator("admin_password")
+    @classmethod
+    def _check_admin_password(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and len(value.get_secret_value()) < PASSWORD_MIN_CHARACTERS:
+            raise ValueError(f"is shorter than {PASSWORD_MIN_CHARACTERS} characters")
+        return value
