@@ -1,0 +1,105 @@
+"""The control plane's Litestar application: everything below ``/admin/api``.
+
+Where it stands in the walk: the data plane's application calls it by the raw path, or it is served alone
+(``sentinel serve --plane admin``). Whoever serves it enters its lifespan.
+"""
+
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import asyncpg
+from litestar import Litestar, Request
+from litestar.di import Provide
+from litestar.middleware import DefineMiddleware
+from litestar.openapi import OpenAPIConfig
+from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
+
+from admin_api.actors import Actor
+from admin_api.authentication import Authentication
+from admin_api.controllers import CONTROLLERS, OPEN_PATHS
+from admin_api.problems import HANDLERS
+from admin_api.rooms import AdminRooms
+from admin_api.settings import AdminSettings
+from proxy_core.cache import Cache, connect
+from proxy_core.client_ip import ClientAddressReader
+from proxy_core.credentials import Credentials
+
+PREFIX = "/admin/api"
+POOL_SIZE = 8
+PG_TIMEOUT_S = 30.0
+REDIS_TIMEOUT_S = 2.0
+BODY_MAX_BYTES = 64 * 1024 * 1024
+
+
+def create_admin_app(settings: AdminSettings) -> Litestar:
+    """An ASGI application whose routes carry the whole path."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Litestar) -> AsyncIterator[None]:
+        async with furnish(settings) as rooms:
+            app.state.rooms = rooms
+            yield
+
+    return Litestar(
+        CONTROLLERS,
+        path=PREFIX,
+        lifespan=[lifespan],
+        middleware=[DefineMiddleware(Authentication, exclude=[f"^{PREFIX}{path}$" for path in OPEN_PATHS])],
+        dependencies={
+            "rooms": Provide(provide_rooms, sync_to_thread=False),
+            "actor": Provide(provide_actor, sync_to_thread=False),
+        },
+        exception_handlers=HANDLERS,
+        openapi_config=OpenAPIConfig(title="Key-IP Sentinel admin API", version="1", path="/openapi"),
+        request_max_body_size=BODY_MAX_BYTES,
+        logging_config=None,
+        debug=False,
+    )
+
+
+@contextlib.asynccontextmanager
+async def furnish(settings: AdminSettings) -> AsyncIterator[AdminRooms]:
+    """Connects when first used, so that it starts without either store."""
+    engine = create_async_engine(
+        "postgresql+asyncpg://",
+        # The DSN goes to asyncpg itself: SQLAlchemy's URLs do not know all forms of it.
+        async_creator=lambda: asyncpg.connect(
+            settings.pg_dsn,
+            timeout=PG_TIMEOUT_S,
+            command_timeout=PG_TIMEOUT_S,
+            server_settings={"application_name": "sentinel-admin", "jit": "off"},
+        ),
+        pool_size=POOL_SIZE,
+        pool_pre_ping=True,
+    )
+    cache = Cache(connect(settings.redis_url, timeout_s=REDIS_TIMEOUT_S), timeout_s=REDIS_TIMEOUT_S)
+    redis = connect(settings.redis_url, timeout_s=REDIS_TIMEOUT_S)
+    try:
+        yield AdminRooms(
+            settings,
+            engine,
+            async_sessionmaker(engine, expire_on_commit=False),
+            cache,
+            redis,
+            ClientAddressReader(settings.trusted_proxies),
+            Credentials(
+                settings.hmac_secret.get_secret_value().encode(),
+                settings.upstream_profile,
+                settings.key_extra_characters,
+                settings.allow_channel_suffix,
+            ),
+        )
+    finally:
+        await redis.aclose()
+        await cache.aclose()
+        await engine.dispose()
+
+
+def provide_rooms(request: Request[Any, Any, Any]) -> AdminRooms:
+    rooms: AdminRooms = request.app.state.rooms
+    return rooms
+
+
+def provide_actor(request: Request[Actor, Any, Any]) -> Actor:
+    return request.user

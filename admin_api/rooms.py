@@ -1,0 +1,22 @@
+"""What the control plane works with, furnished once a process by `app` and found at ``app.state.rooms``."""
+
+import msgspec
+from redis.asyncio import Redis
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
+
+from admin_api.settings import AdminSettings
+from proxy_core.cache import Cache
+from proxy_core.client_ip import ClientAddressReader
+from proxy_core.credentials import Credentials
+
+
+class AdminRooms(msgspec.Struct, frozen=True):
+    """``sessions.begin()`` is one transaction; ``cache`` tells the data plane; ``redis`` is for what is ours there."""
+
+    settings: AdminSettings
+    engine: AsyncEngine
+    sessions: async_sessionmaker[AsyncSession]
+    cache: Cache
+    redis: Redis
+    addresses: ClientAddressReader
+    credentials: Credentials
