@@ -148,7 +148,7 @@ def test_missing_trusted_proxies_are_a_warning(
 def test_spool_that_cannot_be_made_is_a_problem(
     given: pytest.MonkeyPatch, tmp_path: Path, pg_dsn: str, redis_url: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "file").touch()
+    (tmp_path / "file").touch(mode=0o755)
     given.setenv("PG_DSN", pg_dsn)
     given.setenv("REDIS_URL", redis_url)
     given.setenv("SENTINEL_EVENT_SPOOL_DIR", str(tmp_path / "file" / "spool"))

@@ -10,6 +10,7 @@ import pytest
 import redis
 
 from tests.support.processes import Sentinel, named, processes_of, sentinel
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -70,6 +71,25 @@ async def test_same_directory_gives_same_addresses_and_data(
         await connection.close()
         with redis.Redis.from_url(first["REDIS_URL"]) as client:
             assert client.get("kept") == b"42"
+
+
+async def test_new_run_waits_for_what_a_killed_one_left(data_dir: Path) -> None:
+    """Held up here: a leash that is stopped cannot end its store, and the directory stays locked."""
+    with sentinel(data_dir, "services") as running:
+        first = addresses(running)
+        leashes = named(data_dir, "sentinel/leash.py")
+        for leash in leashes:
+            os.kill(leash, signal.SIGSTOP)
+        running.end(signal.SIGKILL)
+    with sentinel(data_dir, "services") as second:
+        await eventually(lambda: has_open(second.process.pid, data_dir / "lock") or second.process.poll() is not None)
+        for leash in leashes:
+            os.kill(leash, signal.SIGCONT)
+        assert addresses(second) == first
+
+
+def has_open(process_id: int, path: Path) -> bool:
+    return any(entry.resolve() == path for entry in Path(f"/proc/{process_id}/fd").iterdir())
 
 
 def test_second_run_on_the_same_directory_says_that_it_is_in_use(data_dir: Path) -> None:

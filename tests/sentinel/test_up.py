@@ -93,4 +93,5 @@ def test_busy_port_is_said_plainly(data_dir: Path) -> None:
         with sentinel(data_dir, "up", "--demo", SENTINEL_PORT=str(port)) as running:
             assert running.wait() == 1
         assert f"error: port {port} on 127.0.0.1 is in use" in running.stderr
+        assert "gateway" not in running.stderr
         assert processes_of(data_dir) == []
