@@ -270,7 +270,8 @@ async def test_no_more_than_two_drains_of_a_process_wait_for_a_store(own_stores)
     own_stores.valkey.stop()
     async with an_ingest(own_stores.pg_dsn, own_stores.redis_url) as ingest, draining(ingest, ingest):
         await asyncio.sleep(0)  # both have begun
-        await ingest.drain(3600)
+        async with asyncio.timeout(30):
+            await ingest.drain(3600)
 
 
 async def test_intercepts_of_any_month_find_a_place(pg, pg_dsn, redis_url, stream):

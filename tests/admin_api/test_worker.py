@@ -14,9 +14,12 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 import redis
+from saq import Job, Status
 
 from admin_api.jobs import schedule
+from admin_api.worker import JobQueue
 from proxy_core import keyspace
+from proxy_core.cache import connect
 from tests.admin_api.batches import batch, confirmed, distinct, intercept, new_binding, send, touch
 from tests.support import databases
 from tests.support.waiting import eventually
@@ -218,6 +221,16 @@ async def test_all_of_saqs_keys_are_named_in_the_keyspace(pg_dsn, redis_url, str
         assert worker.stop() == 0
     prefixes = (b"sentinel:", b"saq:sentinel:", b"saq:job:sentinel:", b"saq:abort:")
     assert [key for key in stream.keys("*") if not key.startswith(prefixes)] == []
+
+
+async def test_a_job_that_ended_while_redis_is_away_is_no_fault(tmp_path):
+    """SAQ would let the task that ran it fail, unseen until the garbage collector speaks of it."""
+    queue = JobQueue(connect(f"unix://{tmp_path}/nobody", timeout_s=1.0), "test")
+    job = Job("nothing", queue=queue)
+    await queue.finish(job, Status.COMPLETE)
+    await queue.retry(job, "error")
+    assert await queue.dequeue() is None
+    await queue.disconnect()
 
 
 def test_a_turn_is_longer_than_its_slot_and_shorter_than_its_limit():
