@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import asyncpg
-from litestar import Litestar, Request
+from litestar import Litestar, Request, Router, get
 from litestar.di import Provide
 from litestar.middleware import DefineMiddleware
 from litestar.openapi import OpenAPIConfig
@@ -41,21 +41,27 @@ def create_admin_app(settings: AdminSettings) -> Litestar:
             app.state.rooms = rooms
             yield
 
+    open_paths = ["^/health$", *(f"^{PREFIX}{path}$" for path in OPEN_PATHS)]
     return Litestar(
-        CONTROLLERS,
-        path=PREFIX,
+        [health, Router(PREFIX, route_handlers=CONTROLLERS)],
         lifespan=[lifespan],
-        middleware=[DefineMiddleware(Authentication, exclude=[f"^{PREFIX}{path}$" for path in OPEN_PATHS])],
+        middleware=[DefineMiddleware(Authentication, exclude=open_paths)],
         dependencies={
             "rooms": Provide(provide_rooms, sync_to_thread=False),
             "actor": Provide(provide_actor, sync_to_thread=False),
         },
         exception_handlers=HANDLERS,
-        openapi_config=OpenAPIConfig(title="Key-IP Sentinel admin API", version="1", path="/openapi"),
+        openapi_config=OpenAPIConfig(title="Key-IP Sentinel admin API", version="1", path=f"{PREFIX}/openapi"),
         request_max_body_size=BODY_MAX_BYTES,
         logging_config=None,
         debug=False,
     )
+
+
+@get("/health", sync_to_thread=False, include_in_schema=False)
+def health() -> dict[str, str]:
+    """For a process that serves this plane alone."""
+    return {"status": "ok"}
 
 
 @contextlib.asynccontextmanager

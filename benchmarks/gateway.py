@@ -54,7 +54,7 @@ def start_gateway(bench: Bench, stores: StoresPeer, *, upstream_port: int, port:
     """``sentinel serve``, one worker. Returns the pid of its process tree's root."""
     name = f"sentinel-{port}"
     environment = _environment(stores, upstream_port=upstream_port, port=port)
-    process = bench.start(name, [*sentinel(), "serve"], core=core, environment=environment)
+    process = bench.start(name, [*sentinel(), "serve", "--plane", "proxy"], core=core, environment=environment)
     wait_until(lambda: healthy(port), limit_s=_READY_S, what=name, alive=process, why=lambda: bench.log_of(name))
     return process.pid
 

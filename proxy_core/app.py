@@ -199,8 +199,8 @@ class Application(Litestar):
             await self.gateway(facts, receive, send)
 
 
-def create_app(settings: Settings, admin: ASGIApp | None = None) -> Application:
-    """``admin`` answers below `ADMIN_PREFIX`; without it those paths do not exist here."""
+def create_app(settings: Settings, admin: Litestar | None = None) -> Application:
+    """``admin`` answers below `ADMIN_PREFIX` and lives as long as this; without it those paths do not exist here."""
     worker = Worker(settings)
 
     @route("/health", http_method=[HttpMethod.GET, HttpMethod.HEAD], sync_to_thread=False)
@@ -214,8 +214,10 @@ def create_app(settings: Settings, admin: ASGIApp | None = None) -> Application:
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: Litestar) -> AsyncIterator[None]:
-        async with worker.run() as gateway:
-            app.gateway = gateway
+        async with contextlib.AsyncExitStack() as stack:
+            if admin is not None:
+                await stack.enter_async_context(admin.lifespan())
+            app.gateway = await stack.enter_async_context(worker.run())
             yield
 
     app = Application([health, ready], lifespan=[lifespan], openapi_config=None, logging_config=None, debug=False)

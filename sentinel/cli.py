@@ -79,13 +79,21 @@ def services(data_dir: Path | None) -> None:
 
 
 @group.command()
+@click.option(
+    "--plane",
+    type=click.Choice(["all", "proxy", "admin"]),
+    default="all",
+    show_default=True,
+    help="proxy: the gateway alone; admin: only the admin API; all: both on one port",
+)
 @plainly
-def serve() -> None:
+def serve(plane: str) -> None:
     """Run the gateway."""
-    from proxy_core.settings import load_settings
+    from sentinel.composition import Plane, settings_of
     from sentinel.serve import serve
 
-    sys.exit(serve(load_settings()))
+    chosen = Plane(plane)
+    sys.exit(serve(settings_of(chosen), chosen))
 
 
 @group.command()

@@ -19,7 +19,12 @@ def _demo_key() -> str:
     return "sk-" + "".join(secrets.choice(KEY_CHARACTERS) for _ in range(48))
 
 
-MADE: dict[str, Callable[[], str]] = {"SENTINEL_HMAC_SECRET": lambda: secrets.token_hex(32), DEMO_KEY: _demo_key}
+MADE: dict[str, Callable[[], str]] = {
+    "SENTINEL_HMAC_SECRET": lambda: secrets.token_hex(32),
+    "ADMIN_JWT_SECRET": lambda: secrets.token_hex(32),
+    "ADMIN_PASSWORD": lambda: secrets.token_urlsafe(12),
+    DEMO_KEY: _demo_key,
+}
 
 
 def kept_secrets(directory: Path) -> dict[str, str]:

@@ -19,7 +19,7 @@ from granian.server.mp import MPServer  # what `granian.Granian` is on Linux, un
 
 from proxy_core.logging_setup import logging_config, setup_logging
 from proxy_core.settings import Settings
-from sentinel.composition import create_app
+from sentinel.composition import FACTORIES, Plane
 from sentinel.errors import ProcessFailed
 from sentinel.ports import refuse_busy_port
 
@@ -33,15 +33,15 @@ HEAD_MAX_BYTES = 128 * 1024
 HEAD_TIMEOUT_MS = 30_000
 
 
-def serve(settings: Settings) -> int:
+def serve(settings: Settings, plane: Plane) -> int:
     """Runs until SIGTERM or SIGINT; returns the exit status: 0 after a stop, 1 when a worker ended by itself."""
     setup_logging(settings.log_level)
     refuse_busy_port(settings.host, settings.port)
     _raise_descriptor_limit()
-    server = _server(settings)
+    server = _server(settings, plane)
     server.on_startup(lambda: _stop_in_steps(server))
     try:
-        server.serve(target_loader=create_app, wrap_loader=False)
+        server.serve(target_loader=FACTORIES[plane], wrap_loader=False)
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else 1
     except OSError as error:
@@ -49,9 +49,9 @@ def serve(settings: Settings) -> int:
     return 0
 
 
-def _server(settings: Settings) -> MPServer:
+def _server(settings: Settings, plane: Plane) -> MPServer:
     return MPServer(
-        "sentinel.composition:create_app",
+        f"sentinel.composition:{FACTORIES[plane].__name__}",
         address=settings.host,
         port=settings.port,
         interface=Interfaces.ASGI,

@@ -19,8 +19,9 @@ from typing import Any, NamedTuple
 import click
 import redis
 
+from admin_api.settings import AdminSettings
 from proxy_core import keyspace
-from proxy_core.settings import Settings, load_settings
+from proxy_core.settings import Settings, load
 from sentinel.child import Child
 from sentinel.demo import base_url, look_at_intercepts, ready_text
 from sentinel.environment import surroundings
@@ -118,10 +119,11 @@ class House:
 
     def _settle(self) -> Settings:
         """From here on the environment is complete: every child reads the same settings from it."""
-        self._environment.setdefault("SENTINEL_HMAC_SECRET", self._secrets["SENTINEL_HMAC_SECRET"])
+        for name in ("SENTINEL_HMAC_SECRET", "ADMIN_JWT_SECRET", "ADMIN_PASSWORD"):
+            self._environment.setdefault(name, self._secrets[name])
         self._environment.setdefault("SENTINEL_EVENT_SPOOL_DIR", str(self._directory.path / "spool"))
         os.environ.update(self._environment)
-        return load_settings()
+        return load(AdminSettings)
 
     def _migrate(self) -> None:
         migration = self._child("migrate", "migrate")

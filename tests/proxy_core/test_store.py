@@ -10,7 +10,7 @@ from proxy_core.contracts import Binding, BindingStatus, BoundNetwork, Mode, Net
 from proxy_core.errors import StoreUnavailable
 from proxy_core.store import Store
 from tests.support.binding_parts import identity
-from tests.support.waiting import eventually
+from tests.support.waiting import LIMIT_S, eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -150,8 +150,10 @@ async def test_no_call_outlasts_a_postgresql_that_hangs_and_it_is_used_again_aft
     """With idle connections, without, and with more callers than connections."""
     bound = await hasty.claim(KEY, HOME, NOW)
     own_stores.postgres.pause()
-    outcomes = await asyncio.gather(*(hasty.find(KEY.fingerprint) for _ in range(5)), return_exceptions=True)
-    assert {type(outcome) for outcome in outcomes} == {StoreUnavailable}
+    asking = [asyncio.ensure_future(hasty.find(KEY.fingerprint)) for _ in range(5)]
+    done, pending = await asyncio.wait(asking, timeout=LIMIT_S)
+    assert not pending
+    assert {type(asked.exception()) for asked in done} == {StoreUnavailable}
     assert not hasty.available
     with pytest.raises(StoreUnavailable):
         await asked_again(hasty, hasty.find(KEY.fingerprint))

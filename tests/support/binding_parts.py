@@ -188,3 +188,21 @@ async def opened(
         await tasks.aclose()
         await store.aclose()
         await client.aclose()
+
+
+async def operator_bans(pg: Any, parts: Parts, key: KeyIdentity) -> Any:
+    """The operator's write as the control plane does it: commit, Redis entry, message."""
+    version = await pg.fetchval(
+        "UPDATE binding SET status = 'banned', version = nextval('binding_version_seq') WHERE key_hash = $1"
+        " RETURNING version",
+        key.fingerprint,
+    )
+    await parts.cache.publish_change(key.fingerprint, version, await parts.store.find(key.fingerprint))
+    return version
+
+
+async def operator_unbinds(pg: Any, parts: Parts, key: KeyIdentity) -> None:
+    version = await pg.fetchval(
+        "DELETE FROM binding WHERE key_hash = $1 RETURNING nextval('binding_version_seq')", key.fingerprint
+    )
+    await parts.cache.publish_change(key.fingerprint, version, None)
