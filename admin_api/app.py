@@ -24,6 +24,7 @@ from admin_api.settings import AdminSettings
 from proxy_core.cache import Cache, connect
 from proxy_core.client_ip import ClientAddressReader
 from proxy_core.credentials import Credentials
+from proxy_core.tasks import Tasks
 
 PREFIX = "/admin/api"
 POOL_SIZE = 8
@@ -74,13 +75,19 @@ async def furnish(settings: AdminSettings) -> AsyncIterator[AdminRooms]:
             settings.pg_dsn,
             timeout=PG_TIMEOUT_S,
             command_timeout=PG_TIMEOUT_S,
-            server_settings={"application_name": "sentinel-admin", "jit": "off"},
+            server_settings={
+                "application_name": "sentinel-admin",
+                "jit": "off",
+                # A plan made for any value walks the sort order where this value's own index has ten rows.
+                "plan_cache_mode": "force_custom_plan",
+            },
         ),
         pool_size=POOL_SIZE,
         pool_pre_ping=True,
     )
     cache = Cache(connect(settings.redis_url, timeout_s=REDIS_TIMEOUT_S), timeout_s=REDIS_TIMEOUT_S)
     redis = connect(settings.redis_url, timeout_s=REDIS_TIMEOUT_S)
+    tasks = Tasks()
     try:
         yield AdminRooms(
             settings,
@@ -95,8 +102,10 @@ async def furnish(settings: AdminSettings) -> AsyncIterator[AdminRooms]:
                 settings.key_extra_characters,
                 settings.allow_channel_suffix,
             ),
+            tasks,
         )
     finally:
+        await tasks.aclose()
         await redis.aclose()
         await cache.aclose()
         await engine.dispose()

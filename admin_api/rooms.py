@@ -8,10 +8,12 @@ from admin_api.settings import AdminSettings
 from proxy_core.cache import Cache
 from proxy_core.client_ip import ClientAddressReader
 from proxy_core.credentials import Credentials
+from proxy_core.tasks import Tasks
 
 
 class AdminRooms(msgspec.Struct, frozen=True):
-    """``sessions.begin()`` is one transaction; ``cache`` tells the data plane; ``redis`` is for what is ours there."""
+    """``sessions.begin()`` is one transaction; ``cache`` tells the data plane; ``redis`` is for what is ours there;
+    ``tasks`` owns what must go on when the request that began it has ended."""
 
     settings: AdminSettings
     engine: AsyncEngine
@@ -20,3 +22,4 @@ class AdminRooms(msgspec.Struct, frozen=True):
     redis: Redis
     addresses: ClientAddressReader
     credentials: Credentials
+    tasks: Tasks
