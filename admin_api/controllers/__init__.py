@@ -2,7 +2,11 @@
 
 from litestar.types import ControllerRouterHandler
 
-CONTROLLERS: list[ControllerRouterHandler] = []
+from admin_api.controllers.settings import SettingsController
+
+CONTROLLERS: list[ControllerRouterHandler] = [
+    SettingsController,
+]
 
 OPEN_PATHS = ("/login", "/refresh", "/openapi.*")
 """Below the prefix; everything else needs a token."""
