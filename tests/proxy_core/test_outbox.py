@@ -10,7 +10,7 @@ from tests.support.event_parts import Ingestion, parcel
 
 pytestmark = pytest.mark.anyio
 
-LIMITS = OutboxLimits(send_timeout_s=0.2, spool_max_bytes=10_000, unconfirmed_max_bytes=1_000)
+LIMITS = OutboxLimits(send_timeout_s=1.0, spool_max_bytes=10_000, unconfirmed_max_bytes=1_000)
 A_WHILE_S = 60.0
 
 

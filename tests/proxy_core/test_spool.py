@@ -1,6 +1,7 @@
 """Spool files: what is appended comes back in order, whatever dies, tears or runs full."""
 
 import errno
+import fcntl
 import os
 
 import pytest
@@ -77,6 +78,24 @@ def test_a_living_processs_file_is_not_adopted_and_a_dead_ones_is(tmp_path):
     again.clear()
     again.close()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_was_removed_before_it_was_locked_is_made_again(tmp_path, monkeypatch):
+    """An adopter took the fresh, empty file for a dead process's: what went into it would be in no folder."""
+    real, removals = fcntl.flock, [tmp_path / "one.spool"]
+
+    def after_an_adopter(fd, operation):
+        if removals:
+            removals.pop().unlink()
+        real(fd, operation)
+
+    monkeypatch.setattr(spool_module.fcntl, "flock", after_an_adopter)
+    spool = Spool.create(tmp_path, "one", MANY)
+    spool.append([b"a"])
+    os.close(spool._fd)
+    (adopted,) = Spool.adopt(tmp_path, MANY)
+    assert read_all(adopted) == [b"a"]
+    adopted.close()
 
 
 def test_dead_files_are_adopted_oldest_first(tmp_path):

@@ -29,7 +29,7 @@ async def store(pg_dsn):
 @pytest.fixture
 async def hasty(own_stores):
     """Over a PostgreSQL of its own that the test pauses."""
-    made = await Store.connect(own_stores.pg_dsn, timeout_s=0.2, max_connections=2)
+    made = await Store.connect(own_stores.pg_dsn, timeout_s=1.0, max_connections=2)
     yield made
     own_stores.postgres.resume()
     await made.aclose()

@@ -7,7 +7,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from proxy_core.tasks import LONGEST_PAUSE_S, Tasks
-from tests.support.waiting import eventually
+from tests.support.waiting import LIMIT_S, eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -105,7 +105,8 @@ async def test_a_swallowed_cancellation_does_not_hold_up_the_end(monkeypatch):
     tasks = Tasks()
     task = tasks.start(swallows_one(), name="swallows one")
     await asyncio.sleep(0)
-    await tasks.aclose()
+    done, _ = await asyncio.wait([asyncio.ensure_future(tasks.aclose())], timeout=LIMIT_S)
+    assert done
     assert task.cancelled()
 
 

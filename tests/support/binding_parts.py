@@ -25,7 +25,7 @@ from proxy_core.tasks import Tasks
 LIVE = LiveSettings()
 FIRST_USE = LiveSettings(bind_on=BindOn.FIRST_USE)
 TIMEOUT_S = 5.0
-SHORT_TIMEOUT_S = 0.2
+SHORT_TIMEOUT_S = 1.0
 """For stores that a test has paused: the wait for nothing."""
 
 

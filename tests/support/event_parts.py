@@ -11,7 +11,7 @@ from proxy_core.events import EventLimits
 from proxy_core.outbox import FIELD_BATCH, FIELD_ID, OutboxLimits, Parcel
 
 QUICK_OUTBOX = OutboxLimits(
-    send_timeout_s=0.2, confirm_every_s=0.0, resend_after_s=0.0, adopt_every_s=0.0, backoff_max_s=0.02
+    send_timeout_s=1.0, confirm_every_s=0.0, resend_after_s=0.0, adopt_every_s=0.0, backoff_max_s=0.02
 )
 QUICK = EventLimits(flush_s=0.01, touch_every_s=0.0, close_s=0.6, outbox=QUICK_OUTBOX)
 
