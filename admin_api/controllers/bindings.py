@@ -12,7 +12,7 @@ import msgspec
 from litestar import Controller, Request, Response, get, post, put
 from litestar.di import Provide
 from litestar.openapi.spec import OpenAPIMediaType, OpenAPIType, Operation, RequestBody, Schema
-from litestar.params import Parameter
+from litestar.params import HeaderParameter, Parameter
 from litestar.response import Stream
 
 from admin_api import keys
@@ -61,7 +61,7 @@ WRITE = [requires(Scope.BINDINGS_WRITE)]
 Cursor = Annotated[str | None, Parameter(description="`next` of the page before", max_length=1024)]
 Limit = Annotated[int, Parameter(ge=1, le=200)]
 IdInPath = Annotated[int, Parameter(ge=1, le=2**63 - 1)]
-IfMatch = Annotated[str | None, Parameter(header="if-match", description="the ETag that was read", max_length=64)]
+IfMatch = Annotated[str | None, HeaderParameter(name="if-match", description="the ETag that was read", max_length=64)]
 
 
 def provide_filter(
