@@ -12,7 +12,7 @@ import msgspec
 from litestar import Controller, Request, Response, get, post, put
 from litestar.di import Provide
 from litestar.openapi.spec import OpenAPIMediaType, OpenAPIType, Operation, RequestBody, Schema
-from litestar.params import HeaderParameter, Parameter
+from litestar.params import Dependency, HeaderParameter, Parameter
 from litestar.response import Stream
 
 from admin_api import keys
@@ -63,6 +63,9 @@ Limit = Annotated[int, Parameter(ge=1, le=200)]
 IdInPath = Annotated[int, Parameter(ge=1, le=2**63 - 1)]
 IfMatch = Annotated[str | None, HeaderParameter(name="if-match", description="the ETag that was read", max_length=64)]
 
+Wanted = Annotated[BindingFilter, Dependency(skip_validation=True)]
+"""Checked by its provider; Litestar cannot look into a union of network types."""
+
 
 def provide_filter(
     status: BindingStatus | None = None,
@@ -100,7 +103,7 @@ class BindingReads(Controller):
     async def list(
         self,
         rooms: AdminRooms,
-        wanted: BindingFilter,
+        wanted: Wanted,
         sort: BindingSort = BindingSort.LAST_USED_AT,
         order: Order = Order.DESC,
         limit: Limit = 50,
@@ -111,7 +114,7 @@ class BindingReads(Controller):
             return await repository.page(session, wanted, Paging(sort, order, limit, cursor))
 
     @get("/export", summary="Export bindings as JSON lines", media_type=JSON_LINES, responses=problems())
-    async def export(self, rooms: AdminRooms, wanted: BindingFilter) -> Stream:
+    async def export(self, rooms: AdminRooms, wanted: Wanted) -> Stream:
         """Exactly the bindings that the same filter lists, by id; each line is one that an import takes."""
         headers = {"content-disposition": 'attachment; filename="bindings.jsonl"'}
         return Stream(_lines(rooms, wanted), media_type=JSON_LINES, headers=headers)
