@@ -18,6 +18,8 @@ from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 from admin_api.actors import Actor
 from admin_api.authentication import Authentication
 from admin_api.controllers import CONTROLLERS, OPEN_PATHS
+from admin_api.lockout import Lockout
+from admin_api.passwords import Passwords
 from admin_api.problems import HANDLERS
 from admin_api.rooms import AdminRooms
 from admin_api.settings import AdminSettings
@@ -102,6 +104,8 @@ async def furnish(settings: AdminSettings) -> AsyncIterator[AdminRooms]:
                 settings.key_extra_characters,
                 settings.allow_channel_suffix,
             ),
+            Passwords(),
+            Lockout(redis),
             tasks,
         )
     finally:

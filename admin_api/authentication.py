@@ -45,12 +45,12 @@ class Authentication(AbstractAuthenticationMiddleware):
             raise NotAuthenticated("send the header Authorization: Bearer <token>")
         rooms: AdminRooms = connection.app.state.rooms
         address = client_address(connection, rooms)
-        request_id = connection.headers.get("x-request-id", "")[:128]
+        request = request_id(connection)
         async with rooms.sessions.begin() as session:
             if token.startswith(SERVICE_TOKEN_PREFIX):
-                actor = await _script(session, token, address, request_id)
+                actor = await _script(session, token, address, request)
             else:
-                actor = await _operator(session, rooms, token, address, request_id)
+                actor = await _operator(session, rooms, token, address, request)
         return AuthenticationResult(user=actor, auth=None)
 
 
@@ -62,6 +62,11 @@ def client_address(connection: ASGIConnection[Any, Any, Any, Any], rooms: AdminR
         return rooms.addresses.read(client[0] if client else "", values).text
     except RequestRefused:
         return None
+
+
+def request_id(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
+    """What nginx calls the request, for the audit; empty if it calls it nothing."""
+    return connection.headers.get("x-request-id", "")[:128]
 
 
 def token_hash(token: str) -> bytes:

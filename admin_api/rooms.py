@@ -4,6 +4,8 @@ import msgspec
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
+from admin_api.lockout import Lockout
+from admin_api.passwords import Passwords
 from admin_api.settings import AdminSettings
 from proxy_core.cache import Cache
 from proxy_core.client_ip import ClientAddressReader
@@ -22,4 +24,6 @@ class AdminRooms(msgspec.Struct, frozen=True):
     redis: Redis
     addresses: ClientAddressReader
     credentials: Credentials
+    passwords: Passwords
+    lockout: Lockout
     tasks: Tasks

@@ -10,8 +10,12 @@ sentinel:changed            channel  -                      which entry changed:
 sentinel:events             stream   until applied          intercepts and touches in batches, drained by EVENTS_GROUP
 sentinel:events:done:<hex>  string   EVENT_DONE_TTL_S       one batch is in PostgreSQL: its gateway may forget it
 sentinel:events:dead        stream   DEAD_LETTERS_MAX_…     entries that could not be understood, for a human to read
-sentinel:gateways           zset     trimmed by readers     gateway name → Unix second of its last heartbeat
-sentinel:gateway:<name>     string   HEARTBEAT_TTL_S        MessagePack map: what the gateway says of itself
+sentinel:gateways           zset     GATEWAY_REMEMBERED_S   gateway worker → Redis' time (s) of its last heartbeat
+sentinel:gateway:<n>:<pid>  string   HEARTBEAT_TTL_S        MessagePack map: what a gateway worker says of itself
+sentinel:counted:<n>:<pid>  string   COUNTED_TTL_S          which of the worker's increments was added to a day last
+sentinel:day:<YYYY-MM-DD>   hash     DAY_TTL_S              what all gateways counted on that day (UTC), by outcome
+sentinel:login:<hex>        hash     LOGIN_FAILURES_TTL_S   failed sign-ins of an account at an address, of an address
+sentinel:login:<hex>        string   LOGIN_FAILURES_TTL_S   sign-ins of an account by strangers to it
 saq:sentinel:*              SAQ's    SAQ's own              the job queue QUEUE_NAME
 saq:job:sentinel:*          string   SAQ's own              the jobs of that queue
 saq:abort:*                 string   SAQ's own              which of them are being aborted
@@ -100,15 +104,46 @@ def event_done(batch_id: bytes) -> str:
 DEAD_LETTERS_STREAM = f"{PREFIX}events:dead"
 DEAD_LETTERS_MAX_LENGTH = 1_000
 
-# --- gateways and jobs -----------------------------------------------------------------------------------------------
+# --- gateways --------------------------------------------------------------------------------------------------------
 
 GATEWAYS = f"{PREFIX}gateways"
 HEARTBEAT_TTL_S = 15.0
+GATEWAY_REMEMBERED_S = 3600
+"""How long a worker that died without a word is listed. One that stops takes its entry away."""
+
+DAY_TTL_S = 40 * 86_400
+COUNTED_TTL_S = 86_400
 
 
-def gateway(name: str) -> str:
-    return f"{PREFIX}gateway:{name}"
+def gateway_worker(name: str, pid: int) -> str:
+    """The member of `GATEWAYS`, and the end of the worker's own keys."""
+    return f"{name}:{pid}"
 
+
+def heartbeat(worker: str) -> str:
+    return f"{PREFIX}gateway:{worker}"
+
+
+def counted(worker: str) -> str:
+    return f"{PREFIX}counted:{worker}"
+
+
+def day(date: str) -> str:
+    """``date`` as in 2030-12-31, UTC."""
+    return f"{PREFIX}day:{date}"
+
+
+# --- operators -------------------------------------------------------------------------------------------------------
+
+LOGIN_FAILURES_TTL_S = 3600
+"""After the last attempt: longer than the longest wait that `admin_api.lockout` imposes."""
+
+
+def login_failures(counter: str) -> str:
+    return f"{PREFIX}login:{counter}"
+
+
+# --- jobs ------------------------------------------------------------------------------------------------------------
 
 QUEUE_NAME = "sentinel"
 """SAQ's one queue; SAQ itself makes the keys `saq:sentinel:…`, `saq:job:sentinel:…` and `saq:abort:…` of it."""

@@ -2,10 +2,27 @@
 
 from litestar.types import ControllerRouterHandler
 
+from admin_api.controllers.archive import ArchiveController
+from admin_api.controllers.audit import AuditController
+from admin_api.controllers.auth import MeController, SignInController
+from admin_api.controllers.bindings import BindingReads, BindingWrites, Decisions
+from admin_api.controllers.logs import LogsController
+from admin_api.controllers.operators import OperatorsController
 from admin_api.controllers.settings import SettingsController
+from admin_api.controllers.tokens import TokensController
 
 CONTROLLERS: list[ControllerRouterHandler] = [
+    SignInController,
+    MeController,
+    OperatorsController,
+    TokensController,
+    AuditController,
+    LogsController,
     SettingsController,
+    BindingReads,
+    BindingWrites,
+    Decisions,
+    ArchiveController,
 ]
 
 OPEN_PATHS = ("/login", "/refresh", "/openapi.*")

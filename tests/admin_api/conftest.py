@@ -47,7 +47,7 @@ def admin_url(admin_server: AdminServer, admin_dsn: str, redis_url: str) -> str:
 async def as_role(admin_url: str, admin_dsn: str) -> AsyncIterator[AsRole]:
     """``await as_role("viewer")``: a client signed in as a new operator of that role.
 
-    Its paths are relative to ``/admin/api``. ``name`` and ``address`` can be chosen; the name is the role and a number otherwise.
+    Its paths are relative to ``/admin/api``. ``name`` (by default the role and a number) and ``address`` can be chosen.
     """
     clients: list[httpx.AsyncClient] = []
 
