@@ -114,6 +114,14 @@ class InterceptRow(Row):
         Index("ix_intercept_at", "at", "event_id"),
         Index("ix_intercept_key_hash", "key_hash", "at"),
         Index("ix_intercept_client", "client", "at"),
+        Index("ix_intercept_reason", "reason", "at", "event_id"),
+        Index("ix_intercept_observed", "at", "event_id", postgresql_where=text("NOT enforced")),
+        Index(
+            "ix_intercept_key_hint",
+            func.lower(text("key_hint")).label("hint"),
+            "at",
+            postgresql_ops={"hint": "text_pattern_ops"},
+        ),
         {"postgresql_partition_by": "RANGE (at)"},
     )
 
@@ -168,6 +176,7 @@ class BindingArchiveRow(Row):
         CheckConstraint("cause IN ('unbound', 'unused')", name="cause_known"),
         Index("ix_binding_archive_key_hash", "key_hash", "archived_at"),
         Index("ix_binding_archive_archived_at", "archived_at", "id"),
+        Index("ix_binding_archive_binding_id", "binding_id", "id"),
     )
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)

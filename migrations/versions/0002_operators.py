@@ -108,6 +108,7 @@ ARCHIVE = (
     """,
     "CREATE INDEX ix_binding_archive_key_hash ON binding_archive (key_hash, archived_at)",
     "CREATE INDEX ix_binding_archive_archived_at ON binding_archive (archived_at, id)",
+    "CREATE INDEX ix_binding_archive_binding_id ON binding_archive (binding_id, id)",
 )
 
 LISTS = (
@@ -115,4 +116,7 @@ LISTS = (
     "CREATE INDEX ix_binding_intercept_count ON binding (intercept_count, id)",
     "CREATE INDEX ix_binding_request_count ON binding (request_count, id)",
     "CREATE INDEX ix_binding_key_hint ON binding (lower(key_hint) text_pattern_ops, id)",
+    "CREATE INDEX ix_intercept_reason ON intercept (reason, at, event_id)",
+    "CREATE INDEX ix_intercept_observed ON intercept (at, event_id) WHERE NOT enforced",
+    "CREATE INDEX ix_intercept_key_hint ON intercept (lower(key_hint) text_pattern_ops, at)",
 )
