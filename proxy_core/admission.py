@@ -43,12 +43,12 @@ class Admission:
         self._bindings = bindings
         self._events = events
 
-    def passes_by_memory(self, identity: KeyIdentity, address: ClientAddress, live: LiveSettings, now: float) -> bool:
+    def passes_by_memory(self, fingerprint: bytes, address: ClientAddress, live: LiveSettings, now: float) -> bool:
         """True: it may pass and is recorded. False: ask `admit`."""
-        binding = self._bindings.peek(identity.fingerprint)
+        binding = self._bindings.peek(fingerprint)
         if binding is None or judge(binding, address, live, now, may_claim=True) is not ALLOWED:
             return False
-        self._events.touch(binding.id, identity.fingerprint, address.text, now)
+        self._events.touch(binding.id, fingerprint, address.text, now)
         return True
 
     async def admit(self, question: Question) -> Claim | None:

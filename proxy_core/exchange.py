@@ -65,6 +65,7 @@ class Connection(asyncio.Protocol):
         "_headers",
         "_informational",
         "_limits",
+        "_loop",
         "_on_closed",
         "_parser",
         "_paused",
@@ -80,6 +81,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, limits: Limits, on_closed: Callable[["Connection"], None]) -> None:
         self._limits = limits
         self._on_closed = on_closed
+        self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._waiter: asyncio.Future[bool] | None = None
@@ -135,7 +137,7 @@ class Connection(asyncio.Protocol):
         """Waits for ``100 Continue``; False if the upstream gave a final answer or nothing within the limit."""
         deadline = time.monotonic() + limit_s
         while not self._continue and self.head is None and self._error is None:
-            if not await self._wait(deadline):
+            if not await self._news(deadline):
                 return False
         return self._continue
 
@@ -146,7 +148,7 @@ class Connection(asyncio.Protocol):
         while self.head is None:
             if self._error is not None:
                 raise self._error
-            if not await self._wait(deadline):
+            if not await self._news(deadline):
                 raise self.fail(UpstreamTimeout("the upstream did not answer in time"))
         return self.head
 
@@ -158,7 +160,7 @@ class Connection(asyncio.Protocol):
             if self._complete:
                 return b""
             limit = self._limits.idle_s
-            if not await self._wait(time.monotonic() + limit if limit else 0.0):
+            if not await self._news(time.monotonic() + limit if limit else 0.0):
                 raise self.fail(UpstreamCut("the upstream went silent in the middle of its answer"))
         return self._take()
 
@@ -283,15 +285,14 @@ class Connection(asyncio.Protocol):
 
     # -- helpers
 
-    async def _wait(self, deadline: float) -> bool:
-        """Waits for the next packet or the connection's end; False when the deadline (0: none) passed first."""
-        waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._waiter = waiter
+    def _news(self, deadline: float) -> "asyncio.Future[bool]":
+        """Done with the next packet or the connection's end; with False when the deadline (0: none) passed first.
+
+        A future and not a coroutine: one frame less to resume.
+        """
+        self._waiter = waiter = self._loop.create_future()
         self._deadline = deadline
-        try:
-            return await waiter
-        finally:
-            self._waiter = None
+        return waiter
 
     def _wake(self, *, in_time: bool = True) -> None:
         waiter = self._waiter

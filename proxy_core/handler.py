@@ -15,7 +15,6 @@ Rules for whoever edits this file:
 """
 
 import asyncio
-import itertools
 import os
 import time
 from collections.abc import Awaitable, Callable
@@ -107,13 +106,18 @@ class Gateway:
         self._base_path = rooms.base_path
         self._authority = rooms.authority
         self._id_prefix = os.urandom(6).hex().encode() + b"-"
-        self._ids = itertools.count(1)
+        self._requests = 0
+        self._answers = [0] * 10
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
-        story = Story(scope, receive, send, self._id_prefix + b"%x" % next(self._ids))
+        self._requests = number = self._requests + 1
+        story = Story(scope, receive, send, self._id_prefix + b"%x" % number)
         self._watch.enter(story.visit)
         try:
-            await self._serve(story)
+            head, request = self._read(story)
+            if story.question is not None:
+                story.claim = await self._admission.admit(story.question)
+            await self._forward(story, head, request)
         except RequestRefused as refused:
             await self._refuse(story, refused.status, refused.reason, refused.detail)
         except ClientGone:
@@ -133,12 +137,22 @@ class Gateway:
             await self._refuse(story, 500, Reason.INTERNAL_ERROR, "")
         finally:
             story.visit.end()
+            self._watch.leave(story.visit)
             if story.claim is not None:
                 await story.claim.release()
 
-    # -- reading and deciding
+    def counts(self) -> dict[str, int]:
+        """Since the start: requests that came, and answers of the upstream by class of status."""
+        answers = {f"answered_{number}xx": count for number, count in enumerate(self._answers) if count}
+        return {"requests": self._requests} | answers
 
-    async def _serve(self, story: Story) -> None:
+    # -- reading
+
+    def _read(self, story: Story) -> tuple[RequestHead, bytes]:
+        """The client's head and the one for the upstream. Raises RequestRefused.
+
+        Leaves a question in the story if memory alone cannot say whether the request may pass.
+        """
         scope = story.scope
         method: str = scope["method"]
         raw_path: bytes = scope["raw_path"]
@@ -152,18 +166,15 @@ class Gateway:
         key = credentials.read(route, method, raw_path, query, head)
         rewritten = credentials.rewrite(route, method, raw_path, query, head, key)
         if key is not None:
-            identity = credentials.identify(key)
             live = self._live.current
             now = time.time()
-            if not self._admission.passes_by_memory(identity, address, live, now):
-                story.question = question = Question(
-                    identity, address, live, now, method, raw_path, head.upgrade, head.user_agent
-                )
-                story.claim = await self._admission.admit(question)
+            if not self._admission.passes_by_memory(credentials.fingerprint(key), address, live, now):
+                identity = credentials.identify(key)
+                story.question = Question(identity, address, live, now, method, raw_path, head.upgrade, head.user_agent)
         trusted = bool(head.forwarded_proto or head.request_id) and self._addresses.is_trusted(peer)
         if trusted and head.request_id:
             story.request_id = head.request_id
-        request = write_request_head(
+        return head, write_request_head(
             method,
             self._base_path + rewritten.target,
             head,
@@ -173,11 +184,11 @@ class Gateway:
             request_id=story.request_id,
             default_host=self._authority,
         )
-        await self._forward(story, head, request)
 
     # -- passing on
 
     async def _forward(self, story: Story, head: RequestHead, request: bytes) -> None:
+        """``request`` is the head as the upstream gets it; the body follows."""
         visit = story.visit
         length = head.content_length
         body = b""
@@ -246,7 +257,8 @@ class Gateway:
     # -- passing back
 
     async def _answer(self, story: Story, connection: Connection) -> None:
-        response = await connection.response_head()
+        response = connection.head or await connection.response_head()
+        self._answers[response.status // 100] += 1
         read = b"" if story.claim is None else await self._settle(story, story.claim, connection, response)
         send = story.send
         start = {

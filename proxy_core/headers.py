@@ -145,7 +145,7 @@ _RESPONSE_DROPPED: Final = frozenset(
 
 
 def response_headers(raw: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """The upstream's header lines as the client may have them: end-to-end ones, names in lower case.
+    """The upstream's header lines, whose names are in lower case, as the client may have them: end-to-end ones.
 
     ``Content-Length`` stays only if it is the one thing that frames the body; otherwise the server chunks.
     """
@@ -153,16 +153,16 @@ def response_headers(raw: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]
     framing: list[bytes] = []
     listed: list[bytes] = []
     chunked = False
-    for name, value in raw:
-        lowered = name.lower()
-        if lowered not in _RESPONSE_DROPPED:
-            passed.append((lowered, value))
-        elif lowered == b"content-length":
-            framing.append(value)
-        elif lowered == b"transfer-encoding":
+    for line in raw:
+        name = line[0]
+        if name not in _RESPONSE_DROPPED:
+            passed.append(line)
+        elif name == b"content-length":
+            framing.append(line[1])
+        elif name == b"transfer-encoding":
             chunked = True
-        elif lowered == b"connection":
-            listed.append(value)
+        elif name == b"connection":
+            listed.append(line[1])
     if listed and (options := _connection_options(listed)):
         passed = [line for line in passed if line[0] not in options]
     if len(framing) == 1 and not chunked and framing[0].isdigit():

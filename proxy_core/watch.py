@@ -1,7 +1,7 @@
 """The watch over clients: who has left, and who has stopped sending, told without a task or a timer per request.
 
 Where it stands in the walk: `handler` makes a `Visit` for each request and enters it here. Most requests are over
-before the next tick looks at them and cost one list append. For the others the tick waits on ``receive`` with a
+before a tick looks at them and cost an entry in a set. For the others the tick waits on ``receive`` with a
 callback, since Granian tells of a client that left in no other way, and ends the exchange at once when it does.
 """
 
@@ -65,7 +65,7 @@ class Visit:
         return message
 
     def end(self) -> None:
-        """The request is over: forget it. Idempotent."""
+        """The request is over. Idempotent."""
         self.done = True
         self.connection = None
         if self._watched is not None:
@@ -111,9 +111,10 @@ class ClientWatch:
 
     def __init__(self, patience_s: float) -> None:
         self._patience_s = patience_s
-        self._visits: list[Visit] = []
+        self._visits: set[Visit] = set()
         self._ticker: asyncio.TimerHandle | None = None
-        self.enter = self._visits.append
+        self.enter = self._visits.add
+        self.leave = self._visits.discard
 
     def start(self) -> None:
         """Begins to tick; needs a running loop."""
@@ -130,6 +131,5 @@ class ClientWatch:
     def _tick(self) -> None:
         now = time.monotonic()
         patience_s = self._patience_s
-        visits = self._visits
-        visits[:] = [visit for visit in visits if not visit.inspect(now, patience_s)]
+        self._visits.difference_update([visit for visit in self._visits if visit.inspect(now, patience_s)])
         self._ticker = asyncio.get_running_loop().call_later(TICK_S, self._tick)
