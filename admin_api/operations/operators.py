@@ -84,6 +84,8 @@ async def reset_password(session: AsyncSession, actor: Actor, operator_id: int, 
     _, operator = await _locked(session, actor, operator_id)
     before = state(operator)
     set_password(operator, password_hash)
+    await session.flush()
+    await session.refresh(operator)
     but = uuid.UUID(actor.session_id) if actor.session_id else None
     await OperatorRepository(session).end_sessions(operator_id, but=but)
     await audit.record(

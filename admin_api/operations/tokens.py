@@ -6,7 +6,7 @@ Where it stands in the walk: the controller `tokens` calls it; `authentication` 
 import ipaddress
 import secrets
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import msgspec
 from sqlalchemy import func, text
@@ -20,6 +20,7 @@ from admin_api.operations import audit
 from admin_api.operations.networks import IPNetwork
 from admin_api.repositories.tokens import TokenRepository
 
+LONGEST_LIFE = timedelta(days=3650)
 HINT_CHARACTERS = len(SERVICE_TOKEN_PREFIX) + 4
 
 
@@ -35,9 +36,7 @@ class NewToken(msgspec.Struct, frozen=True):
 async def add(session: AsyncSession, actor: Actor, new: NewToken) -> tuple[str, ServiceTokenRow]:
     """The token itself, which is not kept, and its row. Raises InvalidInput, NotAllowed."""
     scopes = _scopes(actor, new.scopes)
-    now = await session.scalar(text("SELECT now()"))
-    if new.expires_at is not None and (now is None or new.expires_at <= now):
-        raise _fault("expires_at", "is over already")
+    await _refuse_bad_end(session, new.expires_at)
     if actor.kind is ActorKind.TOKEN:
         await _refuse_beyond_parent(session, actor, new)
     token = SERVICE_TOKEN_PREFIX + secrets.token_urlsafe(32)
@@ -84,6 +83,14 @@ def _scopes(actor: Actor, wanted: Sequence[str]) -> set[str]:
         if not actor.may(Scope(scope)):
             raise NotAllowed(f"a token cannot have {scope}, which you do not have", scope=scope)
     return set(wanted)
+
+
+async def _refuse_bad_end(session: AsyncSession, expires_at: datetime | None) -> None:
+    now: datetime = (await session.execute(text("SELECT now()"))).scalar_one()
+    if expires_at is not None and expires_at <= now:
+        raise _fault("expires_at", "is over already")
+    if expires_at is not None and expires_at > now + LONGEST_LIFE:
+        raise _fault("expires_at", f"is more than {LONGEST_LIFE.days} days ahead: leave it out for a token without end")
 
 
 async def _refuse_beyond_parent(session: AsyncSession, actor: Actor, new: NewToken) -> None:

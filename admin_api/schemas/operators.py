@@ -10,7 +10,7 @@ from admin_api.schemas.auth import NewPassword
 
 RoleName = Literal["admin", "operator", "viewer"]
 OperatorName = Annotated[
-    str, Meta(min_length=1, max_length=64, pattern=r"^\w[\w.@+-]*$", description="letters, digits and . @ + - _")
+    str, Meta(min_length=1, max_length=64, pattern=r"^\w[\w.@+-]*$(?!\n)", description="letters, digits and . @ + - _")
 ]
 
 
