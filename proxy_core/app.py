@@ -12,8 +12,11 @@ The lifespan furnishes the rooms and closes them in reverse order.
 import asyncio
 import contextlib
 import gc
+import importlib.metadata
+import os
 import signal
 import ssl
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -30,6 +33,7 @@ from proxy_core.credentials import Credentials
 from proxy_core.events import EventLimits, Events
 from proxy_core.exchange import Limits
 from proxy_core.handler import Gateway, Rooms
+from proxy_core.heartbeat import Heartbeat, Vitals
 from proxy_core.live_settings import LiveSettingsFeed
 from proxy_core.outbox import OutboxLimits
 from proxy_core.settings import Settings
@@ -42,6 +46,7 @@ log = structlog.get_logger(__name__)
 
 ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
 
+DISTRIBUTION = "key-ip-sentinel"
 OWN_PATHS = frozenset((b"/health", b"/ready"))
 ADMIN_PREFIX = b"/admin/api"
 DRAIN_SIGNAL = signal.SIGUSR1
@@ -69,6 +74,8 @@ class Worker:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._started_at = time.time()
+        self._version = importlib.metadata.version(DISTRIBUTION)
         self._draining = False
         self._cache: Cache
         self._store: Store
@@ -128,7 +135,11 @@ class Worker:
         self._events.start()
         self._upstream.start()
         self._watch.start()
-        return Gateway(self._rooms(bindings))
+        gateway = Gateway(self._rooms(bindings))
+        heartbeat = Heartbeat(event_client, tasks, lambda: self._vitals(gateway))
+        stack.push_async_callback(heartbeat.aclose)
+        heartbeat.start()
+        return gateway
 
     def _rooms(self, bindings: Bindings) -> Rooms:
         settings = self._settings
@@ -182,6 +193,27 @@ class Worker:
             spooled_bytes=events.spooled_bytes,
         )
 
+    def _vitals(self, gateway: Gateway) -> Vitals:
+        events = self._events.state()
+        return Vitals(
+            name=self._settings.gateway_name,
+            pid=os.getpid(),
+            version=self._version,
+            started_at=self._started_at,
+            workers=self._settings.worker_count,
+            settings_version=self._live.current.version,
+            draining=self._draining,
+            open_exchanges=self._upstream.under_way,
+            redis_available=self._cache.available,
+            postgresql_available=self._store.available,
+            touches_pending=events.touches_pending,
+            intercepts_pending=events.intercepts_pending,
+            batches_unconfirmed=events.batches_unconfirmed,
+            batches_dropped=events.batches_dropped,
+            spooled_bytes=events.spooled_bytes,
+            counts=events.counts | gateway.counts() | {"allowed": events.allowed},
+        )
+
 
 class Application(Litestar):
     """Litestar, with the gateway as its raw ASGI catch-all."""
@@ -189,14 +221,14 @@ class Application(Litestar):
     gateway: ASGIApp
     admin: ASGIApp
 
-    async def __call__(self, scope: Scope | LifeSpanScope, receive: Any, send: Any) -> None:
+    def __call__(self, scope: Scope | LifeSpanScope, receive: Any, send: Any) -> Any:
+        """Gives the chosen application's coroutine on: one more around it would be resumed with it each time."""
         facts: Any = scope
-        if facts["type"] == "lifespan" or facts["raw_path"] in OWN_PATHS:
-            await super().__call__(scope, receive, send)
-        elif facts["raw_path"].startswith(ADMIN_PREFIX) and facts["raw_path"][len(ADMIN_PREFIX) :][:1] in (b"", b"/"):
-            await self.admin(facts, receive, send)
-        else:
-            await self.gateway(facts, receive, send)
+        if facts["type"] == "lifespan" or (raw_path := facts["raw_path"]) in OWN_PATHS:
+            return super().__call__(scope, receive, send)
+        if raw_path.startswith(ADMIN_PREFIX) and raw_path[len(ADMIN_PREFIX) :][:1] in (b"", b"/"):
+            return self.admin(facts, receive, send)
+        return self.gateway(facts, receive, send)
 
 
 def create_app(settings: Settings, admin: Litestar | None = None) -> Application:

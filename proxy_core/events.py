@@ -50,9 +50,13 @@ class EventLimits(msgspec.Struct, frozen=True):
 
 
 class EventsState(msgspec.Struct, frozen=True):
-    """For readiness and metrics: outcomes counted since the start, and what has not reached PostgreSQL yet."""
+    """For readiness and metrics: outcomes counted since the start, and what has not reached PostgreSQL yet.
+
+    ``allowed``: requests with a bound key that passed, observed ones included.
+    """
 
     counts: dict[str, int]
+    allowed: int
     redis_reached: bool
     touches_pending: int
     intercepts_pending: int
@@ -83,6 +87,7 @@ class Events:
         self._touches: dict[int, list[Any]] = {}
         self._intercepts: dict[tuple[bytes, str, Reason, bool], _Folded] = {}
         self._counts: dict[str, int] = {}
+        self._touched = 0
         self._cut: list[Parcel] = []
         self._touches_due_at = 0.0
         self._encode = msgspec.msgpack.Encoder().encode
@@ -110,7 +115,7 @@ class Events:
         seen[2] += 1
 
     def count(self, name: str) -> None:
-        """An outcome (a `Reason`, ``allowed``, ``failsafe_open``, …), counted in this process."""
+        """An outcome (a `Reason`, ``bound``, ``failsafe``, …), counted in this process."""
         counts = self._counts
         counts[name] = counts.get(name, 0) + 1
 
@@ -128,6 +133,8 @@ class Events:
         now: float,
     ) -> None:
         """A request that was refused, or with ``enforced`` False would have been. ``path``, ``user_agent``: raw."""
+        if not enforced:
+            self.count("observed")
         fold = (identity.fingerprint, address.text, reason, enforced)
         folded = self._intercepts.get(fold)
         if folded is not None:
@@ -156,6 +163,7 @@ class Events:
     def state(self) -> EventsState:
         return EventsState(
             counts=dict(self._counts),
+            allowed=self._touched + sum(seen[2] for seen in self._touches.values()),
             redis_reached=self._outbox.redis_reached,
             touches_pending=len(self._touches),
             intercepts_pending=len(self._intercepts),
@@ -204,6 +212,7 @@ class Events:
     def _cut_touches(self) -> list[Parcel]:
         cut, self._touches = self._touches, {}
         self._touches_due_at = self._clock() + self._limits.touch_every_s
+        self._touched += sum(seen[2] for seen in cut.values())  # here and not in `touch`, which is the hot path
         events = [
             Touch(fingerprint=fingerprint, binding_id=binding_id, last_used_at=at, last_ip=address, requests=requests)
             for binding_id, (at, address, requests, fingerprint) in cut.items()

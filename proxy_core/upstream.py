@@ -43,6 +43,11 @@ class Upstream:
     def __repr__(self) -> str:
         return f"<Upstream {len(self._open)} open, {len(self._idle)} idle, {len(self._queue)} waiting>"
 
+    @property
+    def under_way(self) -> int:
+        """Exchanges that have a connection at this moment."""
+        return len(self._open) - len(self._idle)
+
     def start(self) -> None:
         """Begins to enforce time limits; needs a running loop."""
         self._sweep()

@@ -6,7 +6,10 @@ from admin_api.controllers.archive import ArchiveController
 from admin_api.controllers.audit import AuditController
 from admin_api.controllers.auth import MeController, SignInController
 from admin_api.controllers.bindings import BindingReads, BindingWrites, Decisions
+from admin_api.controllers.dashboard import DashboardController
+from admin_api.controllers.gateways import GatewaysController
 from admin_api.controllers.logs import LogsController
+from admin_api.controllers.metrics import MetricsController
 from admin_api.controllers.operators import OperatorsController
 from admin_api.controllers.settings import SettingsController
 from admin_api.controllers.tokens import TokensController
@@ -17,6 +20,9 @@ CONTROLLERS: list[ControllerRouterHandler] = [
     OperatorsController,
     TokensController,
     AuditController,
+    DashboardController,
+    GatewaysController,
+    MetricsController,
     LogsController,
     SettingsController,
     BindingReads,

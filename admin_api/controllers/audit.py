@@ -1,13 +1,12 @@
 """``/audit``: who changed what, with the subject before and after."""
 
-from datetime import datetime
 from typing import Annotated
 
 from litestar import Controller, get
 from litestar.params import Parameter
 
 from admin_api.actors import Scope
-from admin_api.controllers.logs import moment
+from admin_api.controllers.logs import From, To, moment
 from admin_api.guards import requires
 from admin_api.openapi import problems
 from admin_api.repositories import audit as repository
@@ -26,8 +25,8 @@ class AuditController(Controller):
     async def page(
         self,
         rooms: AdminRooms,
-        since: Annotated[datetime | None, Parameter(query="from", description="inclusive")] = None,
-        until: Annotated[datetime | None, Parameter(query="to", description="exclusive")] = None,
+        since: From = None,
+        until: To = None,
         actor_name: Annotated[
             str | None, Parameter(query="actor", max_length=128, pattern=NO_NUL, description="a name")
         ] = None,

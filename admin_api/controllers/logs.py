@@ -26,31 +26,32 @@ from admin_api.schemas.common import NO_NUL
 from admin_api.schemas.logs import ExportFormat, InterceptPage, InterceptView
 from proxy_core.contracts import Reason
 
-MEDIA_TYPES = {ExportFormat.CSV: "text/csv; charset=utf-8", ExportFormat.JSONL: "application/jsonl; charset=utf-8"}
+MEDIA_TYPES = {ExportFormat.CSV: "text/csv", ExportFormat.JSONL: "application/jsonl"}
+# Text, and read by `moment`: a fault is then told under the name that the client used, which no Python name can be.
+From = Annotated[
+    str | None,
+    Parameter(query="from", max_length=64, schema_extra={"format": "date-time"}, description="inclusive, ISO 8601"),
+]
+To = Annotated[
+    str | None,
+    Parameter(query="to", max_length=64, schema_extra={"format": "date-time"}, description="exclusive, ISO 8601"),
+]
 Wanted = Annotated[LogFilter, Dependency(skip_validation=True)]
 COLUMNS = msgspec.structs.fields(InterceptView)
 
 
 def log_filter(
-    since: Annotated[datetime | None, Parameter(query="from", description="inclusive; UTC without an offset")] = None,
-    until: Annotated[datetime | None, Parameter(query="to", description="exclusive; UTC without an offset")] = None,
-    reason: Annotated[Reason | None, Parameter(query="reason")] = None,
-    enforced: Annotated[
-        bool | None, Parameter(query="enforced", description="true: refused; false: only observed")
-    ] = None,
-    network: Annotated[
-        str | None, Parameter(query="network", max_length=64, description="a network or an address of clients")
-    ] = None,
-    key: Annotated[
-        str | None, Parameter(query="fingerprint", pattern="^[0-9a-fA-F]{64}$", description="of the key, in hex")
-    ] = None,
-    binding: Annotated[
-        int | None, Parameter(query="binding_id", ge=1, le=2**63 - 1, description="intercepts of its key")
-    ] = None,
+    since: From = None,
+    until: To = None,
+    reason: Reason | None = None,
+    enforced: Annotated[bool | None, Parameter(description="true: refused; false: only observed")] = None,
+    network: Annotated[str | None, Parameter(max_length=64, description="a network or an address of clients")] = None,
+    fingerprint: Annotated[str | None, Parameter(pattern="^[0-9a-fA-F]{64}$", description="of the key, in hex")] = None,
+    binding_id: Annotated[int | None, Parameter(ge=1, le=2**63 - 1, description="intercepts of its key")] = None,
     hint: Annotated[
-        str | None, Parameter(query="hint", min_length=1, max_length=64, pattern=NO_NUL, description="how it begins")
+        str | None, Parameter(min_length=1, max_length=64, pattern=NO_NUL, description="how it begins")
     ] = None,
-    gateway: Annotated[str | None, Parameter(query="gateway", min_length=1, max_length=64, pattern=NO_NUL)] = None,
+    gateway: Annotated[str | None, Parameter(min_length=1, max_length=64, pattern=NO_NUL)] = None,
 ) -> LogFilter:
     """What a query says of the intercepts wanted. Raises InvalidInput."""
     return LogFilter(
@@ -59,8 +60,8 @@ def log_filter(
         reason=reason,
         enforced=enforced,
         network=None if network is None else _network(network),
-        fingerprint=None if key is None else bytes.fromhex(key),
-        binding_id=binding,
+        fingerprint=None if fingerprint is None else bytes.fromhex(fingerprint),
+        binding_id=binding_id,
         hint=hint,
         gateway=gateway,
     )
@@ -122,14 +123,16 @@ class LogsController(Controller):
         )
 
 
-def moment(given: datetime | None, field: str) -> datetime | None:
-    """In UTC. Raises InvalidInput at the ends of the calendar, where there is no UTC."""
-    if given is None or given.tzinfo is None:
-        return given if given is None else given.replace(tzinfo=UTC)
+def moment(given: str | None, field: str) -> datetime | None:
+    """In UTC, which is also what no offset means. Raises InvalidInput, also at the ends of the calendar."""
+    if given is None:
+        return None
     try:
-        return given.astimezone(UTC)
-    except (OverflowError, ValueError):
-        raise InvalidInput(f"{field} is out of range", faults=[{"field": field, "detail": "is out of range"}]) from None
+        at = msgspec.convert(given, datetime, strict=False)
+        return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+    except (msgspec.ValidationError, OverflowError, ValueError):
+        detail = "must be a time as in 2030-12-31T23:59:59Z"
+        raise InvalidInput(f"{field} {detail}", faults=[{"field": field, "detail": detail}]) from None
 
 
 def _network(written: str) -> networks.IPNetwork:
