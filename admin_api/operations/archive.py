@@ -28,11 +28,8 @@ async def restore(rooms: AdminRooms, actor: Actor, ids: Sequence[int], reason: s
         await session.execute(_RESTORE_NETWORKS, {"ids": list(restored)})
         await session.execute(_MARK, {"ids": list(restored)})
         views = await repository.find_many(session, list(restored.values()))
-        for id_, binding_id in restored.items():
-            outcomes[id_] = Outcome.DONE
-            await record(
-                session, actor, "binding:restore", views[binding_id], reason, before=None, after=views[binding_id]
-            )
+        outcomes |= dict.fromkeys(restored, Outcome.DONE)
+        await record(session, actor, "binding:restore", reason, [(None, view) for view in views.values()])
         return Written(outcomes, [changed(view) for view in views.values()])
 
     written, published = await commit_and_publish(rooms, write)

@@ -4,15 +4,25 @@ Where it stands in the walk: each operation writes it in the transaction of the 
 there without the other. Never put a secret, a key or a password hash into ``before`` or ``after``.
 """
 
-import ipaddress
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from admin_api.actors import Actor
-from admin_api.models import AdminAuditRow
+
+State = Mapping[str, Any] | msgspec.Struct | None
+
+
+class Subject(msgspec.Struct, frozen=True):
+    """One thing that an operation changed; ``before`` None: made, ``after`` None: removed, both: not told."""
+
+    id: str
+    name: str = ""
+    before: State = None
+    after: State = None
 
 
 async def record(
@@ -24,31 +34,47 @@ async def record(
     *,
     subject_name: str = "",
     reason: str = "",
-    before: Mapping[str, Any] | msgspec.Struct | None = None,
-    after: Mapping[str, Any] | msgspec.Struct | None = None,
+    before: State = None,
+    after: State = None,
 ) -> None:
     """``action`` is ``binding:ban``, ``settings:change`` …; it becomes visible with the caller's commit."""
-    session.add(
-        AdminAuditRow(
-            actor_kind=actor.kind.value,
-            actor=actor.name,
-            # asyncpg wants an address, not its text
-            address=None if actor.address is None else ipaddress.ip_address(actor.address),
-            action=action,
-            subject_kind=subject_kind,
-            subject_id=str(subject_id),
-            subject_name=subject_name,
-            reason=reason,
-            before=_plain(before),
-            after=_plain(after),
-            request_id=actor.request_id,
-        )
-    )
+    subject = Subject(str(subject_id), subject_name, before, after)
+    await record_many(session, actor, action, subject_kind, [subject], reason=reason)
 
 
-def _plain(state: Mapping[str, Any] | msgspec.Struct | None) -> dict[str, Any] | None:
-    """What JSON can hold: times become ISO 8601 text."""
-    if state is None:
-        return None
-    plain: dict[str, Any] = msgspec.to_builtins(state, str_keys=True)
-    return plain
+async def record_many(
+    session: AsyncSession,
+    actor: Actor,
+    action: str,
+    subject_kind: str,
+    subjects: Sequence[Subject],
+    *,
+    reason: str = "",
+) -> None:
+    """One row each, in one statement: a bulk operation holds its locks meanwhile."""
+    if not subjects:
+        return
+    values = {
+        "actor_kind": actor.kind.value,
+        "actor": actor.name,
+        "address": actor.address,
+        "action": action,
+        "subject_kind": subject_kind,
+        "reason": reason,
+        "request_id": actor.request_id,
+        # Times become ISO 8601 text.
+        "subjects": msgspec.json.encode(subjects).decode(),
+    }
+    await session.execute(_INSERT, values)
+
+
+# A JSON null is read as an SQL NULL by jsonb_to_recordset only for columns of other types than jsonb.
+_INSERT = text("""
+INSERT INTO admin_audit (actor_kind, actor, address, action, subject_kind, subject_id, subject_name, reason, before,
+    after, request_id)
+SELECT :actor_kind, :actor, CAST(CAST(:address AS text) AS inet), :action, :subject_kind, s.id, s.name, :reason,
+    nullif(s.before, 'null'), nullif(s.after, 'null'), :request_id
+FROM ROWS FROM (jsonb_to_recordset(CAST(:subjects AS jsonb)) AS (id text, name text, before jsonb, after jsonb))
+    WITH ORDINALITY AS s (id, name, before, after, place)
+ORDER BY place
+""")

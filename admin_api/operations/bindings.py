@@ -94,8 +94,7 @@ async def unbind(rooms: AdminRooms, actor: Actor, ids: Sequence[int], reason: st
         await session.execute(_ARCHIVE, {"ids": [view.id for view in free], "by": actor.name, "cause": "unbound"})
         deleted = await session.execute(_DELETE, {"ids": [view.id for view in free]})
         changes = [Change(row.key_hash, row.version, None) for row in deleted]
-        for view in free:
-            await record(session, actor, "binding:unbind", view, reason, before=view, after=None)
+        await record(session, actor, "binding:unbind", reason, [(view, None) for view in free])
         gone = {view.id for view in free}
         return Written({id_: Outcome.DONE if id_ in gone else Outcome.BANNED for id_ in found}, changes)
 
@@ -152,23 +151,17 @@ async def record(
     session: AsyncSession,
     actor: Actor,
     action: str,
-    view: BindingView,
     reason: str,
-    *,
-    before: BindingView | None,
-    after: BindingView | None,
+    pairs: Sequence[tuple[BindingView | None, BindingView | None]],
 ) -> None:
-    await audit.record(
-        session,
-        actor,
-        action,
-        SUBJECT,
-        view.id,
-        subject_name=view.hint,
-        reason=reason,
-        before=None if before is None else audited(before),
-        after=None if after is None else audited(after),
-    )
+    """``pairs``: before and after of each; one of the two is there."""
+    subjects = []
+    for before, after in pairs:
+        view = before or after
+        assert view is not None  # noqa: S101 - see above
+        states = [None if state is None else audited(state) for state in (before, after)]
+        subjects.append(audit.Subject(str(view.id), view.hint, *states))
+    await audit.record_many(session, actor, action, SUBJECT, subjects, reason=reason)
 
 
 def audited(view: BindingView) -> dict[str, Any]:
@@ -257,8 +250,7 @@ async def _apply(
     ids = [view.id for view in chosen]
     await session.execute(statement, {"ids": ids, **values})
     after = await repository.find_many(session, ids)
-    for view in chosen:
-        await record(session, actor, action, view, reason, before=view, after=after[view.id])
+    await record(session, actor, action, reason, [(view, after[view.id]) for view in chosen])
     outcomes = {id_: Outcome.DONE if id_ in after else Outcome.UNCHANGED for id_ in found}
     return Written(outcomes, [changed(view) for view in after.values()], found | after)
 

@@ -198,16 +198,8 @@ async def _write(rooms: AdminRooms, actor: Actor, lot: Sequence[Item], report: R
         for statement in (_UPSERT, _DROP_NETWORKS, _PUT_NETWORKS):
             await session.execute(statement, {"rows": rows})
         after = await repository.find_keys(session, [bytes.fromhex(item.fingerprint) for item, _, _ in planned])
-        for item, before, _ in planned:
-            await record(
-                session,
-                actor,
-                "binding:import",
-                after[item.fingerprint],
-                "",
-                before=before,
-                after=after[item.fingerprint],
-            )
+        told = [(before, after[item.fingerprint]) for item, before, _ in planned]
+        await record(session, actor, "binding:import", "", told)
         return Written({view.id: Outcome.DONE for view in after.values()}, [changed(view) for view in after.values()])
 
     _, published = await commit_and_publish(rooms, write)
