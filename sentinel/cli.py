@@ -139,6 +139,69 @@ def fingerprint(data_dir: Path | None) -> None:
     fingerprint(line, data_dir)
 
 
+@group.group()
+def user() -> None:
+    """Operators, on the machine itself: needs PG_DSN or the data directory of `up`, no sign-in, and is never locked."""
+
+
+GENERATE = click.option("--generate", is_flag=True, help="make a password up and print it")
+
+
+@user.command("add")
+@click.argument("name")
+@click.option("--role", type=click.Choice(["admin", "operator", "viewer"]), default="viewer", show_default=True)
+@GENERATE
+@DATA_DIR
+@plainly
+def user_add(name: str, role: str, data_dir: Path | None, *, generate: bool) -> None:
+    """Add an operator; the password is asked for, or read from stdin."""
+    from sentinel import user
+
+    password = _password(generate=generate)
+    user.add(name, role, password, data_dir)
+    if generate:
+        click.echo(password)
+
+
+@user.command("reset-password")
+@click.argument("name")
+@GENERATE
+@DATA_DIR
+@plainly
+def user_reset_password(name: str, data_dir: Path | None, *, generate: bool) -> None:
+    """Set another password and sign the operator out everywhere; it is asked for, or read from stdin."""
+    from sentinel import user
+
+    password = _password(generate=generate)
+    user.reset_password(name, password, data_dir)
+    if generate:
+        click.echo(password)
+
+
+@user.command("list")
+@DATA_DIR
+@plainly
+def user_list(data_dir: Path | None) -> None:
+    """Print every operator: name, role, state, last sign-in, separated by tabs."""
+    from sentinel import user
+
+    for line in user.lines(data_dir):
+        click.echo(line)
+
+
+def _password(*, generate: bool) -> str:
+    if generate:
+        from admin_api.passwords import generate as made_up
+
+        return made_up()
+    if not sys.stdin.isatty():
+        return sys.stdin.readline().rstrip("\r\n")
+    password = getpass.getpass("password: ")
+    if getpass.getpass("once more: ") != password:
+        raise click.ClickException("the two differ")
+    return password
+
+
 @group.command(hidden=True)
 @click.option("--host", default="127.0.0.1")
 @click.option("--port", default=9100)

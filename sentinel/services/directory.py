@@ -70,6 +70,12 @@ class DataDirectory:
             os.close(lock_fd)
             raise
 
+    @classmethod
+    def attach(cls, path: Path) -> "DataDirectory":
+        """The one that another process holds open, to reach its stores: start none with it."""
+        path = path.absolute().resolve()
+        return cls(path, _account_for(path), -1)
+
     def owned_folder(self, name: str) -> Path:
         """A private folder of the account that the stores run as."""
         folder = self.path / name
