@@ -10,9 +10,9 @@ from typing import Annotated, Any
 
 import msgspec
 from litestar import Controller, Request, Response, get, post, put
-from litestar.di import Provide
+from litestar.di import NamedDependency, Provide
 from litestar.openapi.spec import OpenAPIMediaType, OpenAPIType, Operation, RequestBody, Schema
-from litestar.params import Dependency, HeaderParameter, Parameter
+from litestar.params import HeaderParameter, Parameter, SkipValidation
 from litestar.response import Stream
 
 from admin_api import keys
@@ -63,7 +63,7 @@ Limit = Annotated[int, Parameter(ge=1, le=200)]
 IdInPath = Annotated[int, Parameter(ge=1, le=2**63 - 1)]
 IfMatch = Annotated[str | None, HeaderParameter(name="if-match", description="the ETag that was read", max_length=64)]
 
-Wanted = Annotated[BindingFilter, Dependency(skip_validation=True)]
+Wanted = NamedDependency[SkipValidation[BindingFilter]]
 """Checked by its provider; Litestar cannot look into a union of network types."""
 
 

@@ -7,9 +7,9 @@ from typing import Annotated
 import msgspec
 from litestar import Controller, get
 from litestar.background_tasks import BackgroundTask
-from litestar.di import Provide
+from litestar.di import NamedDependency, Provide
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.params import Dependency, Parameter
+from litestar.params import Parameter, SkipValidation
 from litestar.response import Stream
 
 from admin_api import export
@@ -36,7 +36,7 @@ To = Annotated[
     str | None,
     Parameter(query="to", max_length=64, schema_extra={"format": "date-time"}, description="exclusive, ISO 8601"),
 ]
-Wanted = Annotated[LogFilter, Dependency(skip_validation=True)]
+Wanted = NamedDependency[SkipValidation[LogFilter]]
 COLUMNS = msgspec.structs.fields(InterceptView)
 
 

@@ -36,7 +36,8 @@ async def pg(admin_dsn):
 
 async def add(pg, path: str, agent: str = "sdk", client: str = "10.0.0.1", reason: str = "key_banned") -> None:
     await pg.execute(
-        "INSERT INTO intercept VALUES ($1, now(), 'k', '+86…0000', $2, '{10.0.0.0/8,::/64}', $3, false, 'GET', $4, $5, 'g', 2)",
+        "INSERT INTO intercept VALUES "
+        "($1, now(), 'k', '+86…0000', $2, '{10.0.0.0/8,::/64}', $3, false, 'GET', $4, $5, 'g', 2)",
         os.urandom(16), client, reason, path, agent,
     )  # fmt: skip
 
