@@ -13,6 +13,7 @@ from litestar import Litestar, Request, Router, get
 from litestar.di import Provide
 from litestar.middleware import DefineMiddleware
 from litestar.openapi import OpenAPIConfig
+from litestar.openapi.spec import Components, SecurityScheme
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 
 from admin_api.actors import Actor
@@ -54,7 +55,13 @@ def create_admin_app(settings: AdminSettings) -> Litestar:
             "actor": Provide(provide_actor, sync_to_thread=False),
         },
         exception_handlers=HANDLERS,
-        openapi_config=OpenAPIConfig(title="Key-IP Sentinel admin API", version="1", path=f"{PREFIX}/openapi"),
+        openapi_config=OpenAPIConfig(
+            title="Key-IP Sentinel admin API",
+            version="1",
+            path=f"{PREFIX}/openapi",
+            components=Components(security_schemes={"bearer": SecurityScheme(type="http", scheme="bearer")}),
+            security=[{"bearer": []}],
+        ),
         request_max_body_size=BODY_MAX_BYTES,
         logging_config=None,
         debug=False,

@@ -27,11 +27,17 @@ SELECT u.id, u.name, u.role FROM admin_session s JOIN admin_user u ON u.id = s.u
 WHERE s.id = :session_id AND u.id = :user_id AND s.revoked_at IS NULL AND s.expires_at > now() AND NOT u.disabled
 """)
 
+# A busy script would otherwise write one row on each request, and wait for itself there.
 TOKEN_SQL = text("""
-UPDATE service_token SET used_at = now()
-WHERE token_hash = :token_hash AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
-  AND (networks = '{}' OR CAST(:address AS inet) <<= ANY (networks))
-RETURNING id, name, scopes
+WITH found AS (
+    SELECT id, name, scopes, used_at FROM service_token
+    WHERE token_hash = :token_hash AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
+      AND (networks = '{}' OR CAST(:address AS inet) <<= ANY (networks))
+), touched AS (
+    UPDATE service_token t SET used_at = now() FROM found
+    WHERE t.id = found.id AND (found.used_at IS NULL OR found.used_at < now() - interval '1 minute')
+)
+SELECT id, name, scopes FROM found
 """)
 
 

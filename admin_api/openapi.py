@@ -38,7 +38,6 @@ def _described(status: int, kinds: list[type[AdminError]]) -> ResponseSpec:
         media_type=MEDIA_TYPE,
         examples=[
             Example(
-                id=kind.code,
                 summary=kind.title,
                 value={"title": kind.title, "status": status, "code": kind.code}
                 | ({"extra": EXTRA_EXAMPLES[kind.code]} if kind.code in EXTRA_EXAMPLES else {}),

@@ -144,3 +144,23 @@ async def execute(dsn: str, statement: str) -> None:
         await connection.execute(statement)
     finally:
         await connection.close()
+
+
+async def test_document_tells_what_to_send_and_every_error(admin_url: str) -> None:
+    """Each route has a summary and says how it refuses; all but two want a bearer token."""
+    async with admin.client(admin_url) as client:
+        document = (await client.get("/openapi/openapi.json")).json()
+    assert document["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
+    assert document["security"] == [{"bearer": []}]
+    without_token = set()
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            place = f"{method} {path}"
+            assert operation["summary"], place
+            assert {"400", "401", "503"} <= operation["responses"].keys(), place
+            refused = operation["responses"]["401"]["content"]["application/problem+json"]
+            assert refused["schema"] == {"$ref": "#/components/schemas/Problem"}, place
+            assert next(iter(refused["examples"].values()))["value"]["code"], place
+            if operation.get("security") == [{}]:
+                without_token.add(path)
+    assert without_token == {"/admin/api/login", "/admin/api/refresh"}
