@@ -70,10 +70,10 @@ def command(
         # nginx's worker, which gives root away, has to reach its temporary folders.
         Path(folder).chmod(0o755)
         try:
-            with Bench(Path(folder)) as bench:
-                if serve_upstream is not None:
+            if serve_upstream is not None:
+                with Bench(Path(folder)) as bench:
                     _serve_upstream(bench, options, serve_upstream)
-                _measure(bench, options, scenario, json_path)
+            _measure(Path(folder), options, scenario, json_path)
         except BenchError as error:
             print(f"bench: {error}", file=sys.stderr)
             sys.exit(1)
@@ -82,25 +82,38 @@ def command(
             sys.exit(130)
 
 
-def _measure(bench: Bench, options: Options, scenario: str, json_path: Path | None) -> None:
+def _measure(folder: Path, options: Options, scenario: str, json_path: Path | None) -> None:
+    """Each scenario starts its own processes and ends them, so that none of them shares the core with the next."""
     results = report.Results(machine=machine.describe(), options=options.public())
     if scenario in ("chat", "all"):
-        peers, ceiling = open_chat_peers(bench, options, say=_say)
-        rounds = chat.run(
-            [*peers, ceiling],
-            bench,
-            rounds=options.rounds,
-            seconds=options.seconds,
-            core=options.load_core,
-            key=options.key,
-            say=_say,
-        )
-        results.chat = rounds
+        with _bench_in(folder / "chat") as bench:
+            results.chat = _measure_chat(bench, options)
     if scenario in ("sse", "all"):
-        results.sse = sse.run(bench, options, say=_say)
+        with _bench_in(folder / "sse") as bench:
+            results.sse = sse.run(bench, options, say=_say)
     report.show(results)
     path = report.write(results, json_path)
     _say(f"raw results: {path}")
+
+
+def _measure_chat(bench: Bench, options: Options) -> dict[str, list[chat.ChatRound]]:
+    peers, ceiling = open_chat_peers(bench, options, say=_say)
+    return chat.run(
+        [*peers, ceiling],
+        bench,
+        rounds=options.rounds,
+        seconds=options.seconds,
+        core=options.load_core,
+        key=options.key,
+        say=_say,
+    )
+
+
+def _bench_in(folder: Path) -> Bench:
+    # nginx's worker, which gives root away, has to reach its temporary folders.
+    folder.mkdir()
+    folder.chmod(0o755)
+    return Bench(folder)
 
 
 def _serve_upstream(bench: Bench, options: Options, port: int) -> NoReturn:

@@ -154,15 +154,27 @@ class Connection(asyncio.Protocol):
 
     async def read(self) -> bytes:
         """All body bytes that have arrived, at least one; ``b""`` at the end. Raises UpstreamCut on a break."""
-        while not self._chunks:
-            if self._error is not None:
-                raise self._error
-            if self._complete:
-                return b""
-            limit = self._limits.idle_s
-            if not await self._news(time.monotonic() + limit if limit else 0.0):
-                raise self.fail(UpstreamCut("the upstream went silent in the middle of its answer"))
-        return self._take()
+        while (data := self.arrived()) is None:
+            self.check_silence(in_time=await self.more())
+        return data
+
+    def arrived(self) -> bytes | None:
+        """`read` without waiting, for streams, where a coroutine for each piece would cost: None means `more`."""
+        if self._chunks:
+            return self._take()
+        if self._error is not None:
+            raise self._error
+        return b"" if self._complete else None
+
+    def more(self) -> "asyncio.Future[bool]":
+        """Done when `arrived` has news; its result belongs to `check_silence`."""
+        limit = self._limits.idle_s
+        return self._news(time.monotonic() + limit if limit else 0.0)
+
+    def check_silence(self, *, in_time: bool) -> None:
+        """Raises UpstreamCut when nothing came within the time limit."""
+        if not in_time:
+            raise self.fail(UpstreamCut("the upstream went silent in the middle of its answer"))
 
     def whole_body(self) -> bytes | None:
         """The rest of the body if all of it has arrived, else None. Takes it."""

@@ -277,8 +277,12 @@ class Gateway:
         await send(start)
         # Granian holds the head back until the first body message, which may be minutes away.
         await send({"type": "http.response.body", "body": read, "more_body": True})
-        while chunk := await connection.read():
-            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        arrived, more = connection.arrived, connection.more
+        while (chunk := arrived()) != b"":
+            if chunk is None:
+                connection.check_silence(in_time=await more())
+            else:
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _settle(self, story: Story, claim: Claim, connection: Connection, response: ResponseHead) -> bytes:
