@@ -3,7 +3,7 @@
 from typing import Annotated
 
 from litestar import Controller, get
-from litestar.params import Parameter
+from litestar.params import Parameter, QueryParameter
 
 from admin_api.actors import Scope
 from admin_api.controllers.logs import From, To, moment
@@ -28,7 +28,7 @@ class AuditController(Controller):
         since: From = None,
         until: To = None,
         actor_name: Annotated[
-            str | None, Parameter(query="actor", max_length=128, pattern=NO_NUL, description="a name")
+            str | None, QueryParameter(name="actor", max_length=128, pattern=NO_NUL, description="a name")
         ] = None,
         action: Annotated[
             str | None,

@@ -9,7 +9,7 @@ from litestar import Controller, get
 from litestar.background_tasks import BackgroundTask
 from litestar.di import NamedDependency, Provide
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.params import Parameter, SkipValidation
+from litestar.params import Parameter, QueryParameter, SkipValidation
 from litestar.response import Stream
 
 from admin_api import export
@@ -30,11 +30,11 @@ MEDIA_TYPES = {ExportFormat.CSV: "text/csv", ExportFormat.JSONL: "application/js
 # Text, and read by `moment`: a fault is then told under the name that the client used, which no Python name can be.
 From = Annotated[
     str | None,
-    Parameter(query="from", max_length=64, schema_extra={"format": "date-time"}, description="inclusive, ISO 8601"),
+    QueryParameter(name="from", max_length=64, schema_extra={"format": "date-time"}, description="inclusive, ISO 8601"),
 ]
 To = Annotated[
     str | None,
-    Parameter(query="to", max_length=64, schema_extra={"format": "date-time"}, description="exclusive, ISO 8601"),
+    QueryParameter(name="to", max_length=64, schema_extra={"format": "date-time"}, description="exclusive, ISO 8601"),
 ]
 Wanted = NamedDependency[SkipValidation[LogFilter]]
 COLUMNS = msgspec.structs.fields(InterceptView)
@@ -103,7 +103,7 @@ class LogsController(Controller):
         self,
         rooms: AdminRooms,
         wanted: Wanted,
-        form: Annotated[ExportFormat, Parameter(query="format")] = ExportFormat.CSV,
+        form: Annotated[ExportFormat, QueryParameter(name="format")] = ExportFormat.CSV,
         bom: Annotated[
             bool, Parameter(description="begin with a byte order mark, for spreadsheets on Windows")
         ] = False,

@@ -4,11 +4,12 @@ import asyncpg
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from admin_api.controllers.metrics import OF_WORKER
 from tests.support.admin import client, running_admin, token_for
 from tests.support.vitals import beat, silent
 
 pytestmark = pytest.mark.anyio
+
+OF_WORKER = ("gateway", "worker")
 
 
 async def scraped(api) -> dict[tuple[str, ...], float]:
