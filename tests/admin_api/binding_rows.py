@@ -64,7 +64,7 @@ async def bind_many(pg: Any, count: int, **columns: Any) -> list[int]:
     return [await bind(pg, new_key(), f"198.51.{n // 256}.{n % 256}/32", **columns) for n in range(count)]
 
 
-async def entry_of(redis_url: str, key: str) -> Binding | None | str:
+async def entry_of(redis_url: str, key: str) -> Binding | str | None:
     """What gateways read in Redis; ``"absent"`` if nothing is there."""
     fingerprint = identity(key).fingerprint
     async with Redis.from_url(redis_url) as redis:

@@ -143,7 +143,7 @@ async def test_a_cursor_fits_one_sort_only(api, admin_dsn):
         cursors.encode("bindings:request_count:desc", 2**63, 1),
         cursors.encode("bindings:request_count:desc", "1", 1),
         cursors.encode("bindings:request_count:desc", 1),
-        cursors.encode("bindings:request_count:desc", True, 1),
+        cursors.encode("bindings:request_count:desc", b"1", 1),
         "é",
         "A" * 1024,
     ):
@@ -192,15 +192,18 @@ async def connect(dsn):
 FILL = """
 WITH made AS (
     INSERT INTO binding (key_hash, key_hint, status, first_used_at, last_used_at, request_count, intercept_count)
-    SELECT sha256(n::text::bytea), substr(md5(n::text), 1, 4) || '…wxyz', CASE WHEN n % 100 = 0 THEN 'banned' ELSE 'active' END,
-        timestamptz '2026-01-01' + n * interval '1 minute', timestamptz '2026-02-01' + n * interval '1 minute', n, n % 50
+    SELECT sha256(n::text::bytea), substr(md5(n::text), 1, 4) || '…wxyz',
+        CASE WHEN n % 100 = 0 THEN 'banned' ELSE 'active' END,
+        timestamptz '2026-01-01' + n * interval '1 minute',
+        timestamptz '2026-02-01' + n * interval '1 minute', n, n % 50
     FROM generate_series(1, 5000) n RETURNING id
 )
 INSERT INTO binding_network (binding_id, network, source)
 SELECT id, set_masklen(inet '10.0.0.0' + id, 32)::cidr, 'first_use' FROM made;
 INSERT INTO binding_archive (binding_id, key_hash, key_hint, note, networks, first_used_at, last_used_at, request_count,
     intercept_count, archived_at, archived_by, cause)
-SELECT n, sha256(n::text::bytea), 'abcd…wxyz', '', '[]', now(), now(), 0, 0, now() - n * interval '1 minute', 'x', 'unbound'
+SELECT n, sha256(n::text::bytea), 'abcd…wxyz', '', '[]', now(), now(), 0, 0, now() - n * interval '1 minute', 'x',
+    'unbound'
 FROM generate_series(1, 3000) n
 """
 

@@ -288,7 +288,7 @@ async def test_writes_that_cross_each_other_end_in_one_state_everywhere(api, adm
     async with connected(admin_dsn) as pg:
         ids = [await bind(pg, key, HOME) for key in keys]
     answers = await asyncio.gather(*(
-        api.post(f"/bindings/{'ban' if n % 2 else 'unban'}", json={"ids": ids if n % 3 else ids[::-1], "reason": str(n)})
+        api.post(f"/bindings/{'ban' if n % 2 else 'unban'}", json={"ids": ids[:: 1 if n % 3 else -1], "reason": str(n)})
         for n in range(12)
     ))  # fmt: skip
     assert {answer.status_code for answer in answers} == {200}

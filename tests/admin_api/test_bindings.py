@@ -88,8 +88,9 @@ async def test_an_impossible_id_is_no_fault_of_the_server(api, number):
 async def add_intercept(pg, key, at, client="198.51.100.9"):
     known = identity(key)
     await pg.execute(
-        "INSERT INTO intercept (event_id, at, key_hash, key_hint, client, bound_networks, reason, enforced, method, path,"
-        " user_agent, gateway) VALUES ($1, $2, $3, $4, $5, $6, 'key_bound_to_other_address', true, 'POST', '/v1', '', 'g')",
+        "INSERT INTO intercept (event_id, at, key_hash, key_hint, client, bound_networks, reason, enforced, method,"
+        " path, user_agent, gateway)"
+        " VALUES ($1, $2, $3, $4, $5, $6, 'key_bound_to_other_address', true, 'POST', '/v1', '', 'g')",
         uuid.uuid4().bytes, at, known.fingerprint, known.hint, client, ["203.0.113.0/24"],
     )  # fmt: skip
 
