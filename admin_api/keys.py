@@ -22,4 +22,4 @@ def identify(credentials: Credentials, key: str) -> KeyIdentity:
             found = None
         if found is not None:
             return credentials.identify(found)
-    raise InvalidInput("the key is malformed", faults=[{"field": "key", "message": "no key by the gateway's grammar"}])
+    raise InvalidInput("the key is malformed", faults=[{"field": "key", "detail": "no key by the gateway's grammar"}])
