@@ -2,7 +2,7 @@
 
 Fills the empty tables of PG_DSN with COPY: bindings with one network each (a tenth IPv6), last used over the last
 ninety days, and intercepts over the same time, most of them of few keys, as leaks are. The same number gives the same
-rows. Indexes are taken off first and made again afterwards, which takes a third of the time.
+rows. Indexes and unique constraints are taken off first and made again afterwards: quicker by far. Needs a superuser.
 """
 
 import asyncio
@@ -29,6 +29,11 @@ WHERE i.indrelid = ANY($1::regclass[]) AND NOT i.indisunique
   AND NOT EXISTS (SELECT 1 FROM pg_inherits WHERE inhrelid = i.indexrelid)
 """
 
+UNIQUE = """
+SELECT conrelid::regclass::text AS of, conname AS name, pg_get_constraintdef(oid) AS definition
+FROM pg_constraint WHERE conrelid = ANY($1::regclass[]) AND contype = 'u'
+"""
+
 TABLES = ["binding", "binding_network", "intercept"]
 
 
@@ -53,14 +58,21 @@ async def fill(dsn: str, bindings: int, intercepts: int) -> None:
         await connection.execute(
             "SELECT intercept_ensure_partitions($1, $2)", now - timedelta(days=DAYS + 1), DAYS // 28 + 2
         )
+        uniques = await connection.fetch(UNIQUE, TABLES)
+        for unique in uniques:
+            await connection.execute(f"ALTER TABLE {unique['of']} DROP CONSTRAINT {unique['name']}")
         indexes = await connection.fetch(INDEXES, TABLES)
         for index in indexes:
             await connection.execute(f"DROP INDEX {index['name']}")
+        await connection.execute("SET session_replication_role = replica")  # no look-up for each foreign key
         await _copy(connection, "binding", BINDING_COLUMNS, bindings, lambda n: _binding(n, now))
         await _copy(connection, "binding_network", NETWORK_COLUMNS, bindings, _network)
         await connection.execute("SELECT setval('binding_id_seq', $1)", bindings)
         await _copy(connection, "intercept", INTERCEPT_COLUMNS, intercepts, lambda n: _intercept(n, bindings, now))
         await connection.execute("SET maintenance_work_mem = '1GB'")
+        for unique in uniques:
+            made = f"ALTER TABLE {unique['of']} ADD CONSTRAINT {unique['name']} {unique['definition']}"
+            await _timed(f"constraint {unique['name']}", connection.execute(made, timeout=None))
         for index in indexes:
             await _timed(f"index {index['name']}", connection.execute(index["definition"], timeout=None))
         await _timed("analyze", connection.execute("ANALYZE", timeout=None))

@@ -1,10 +1,12 @@
 """Owns what `up` prints when it is ready: addresses, and commands that work as they stand."""
 
 import ipaddress
+import json
 import shlex
 import sys
 from pathlib import Path
 
+JSON_BODY = "Content-Type: application/json"
 BODY = '{"model":"demo","messages":[{"role":"user","content":"hello"}]}'
 STREAM_BODY = '{"model":"demo","stream":true,"messages":[{"role":"user","content":"hello"}]}'
 SHORT_STREAM = "x-stub-frames: 3"
@@ -35,21 +37,33 @@ def other_loopback(host: str) -> str | None:
 
 def curl(url: str, key: str, *options: str, body: str = BODY) -> str:
     command = ["curl", "-sS", "-w", "\\n", *options, f"{url}/v1/chat/completions", "-H", f"Authorization: Bearer {key}"]
-    return shlex.join([*command, "-H", "Content-Type: application/json", "-d", body])
+    return shlex.join([*command, "-H", JSON_BODY, "-d", body])
+
+
+def sign_in(url: str, password: str) -> str:
+    body = json.dumps({"name": "admin", "password": password})
+    return shlex.join(["curl", "-sS", "-w", "\\n", f"{url}/admin/api/login", "-H", JSON_BODY, "-d", body])
 
 
 def look_at_intercepts(psql: Path, dsn: str) -> str:
     return shlex.join([str(psql), dsn, "-X", "-x", "-P", "pager=off", "-c", INTERCEPTS])
 
 
-def ready_text(url: str, host: str, directory: Path, *, key: str | None, intercepts: str | None) -> str:
-    """``key`` is the demo's, None without one; ``intercepts`` the command that shows the rows, where we have one."""
+def ready_text(
+    url: str, host: str, directory: Path, *, key: str | None, intercepts: str | None, password: str | None
+) -> str:
+    """``key`` is the demo's, None without one; ``intercepts`` the command that shows the rows, where we have one.
+
+    ``password`` is the first operator's if we made it up: None where the operator has chosen it.
+    """
     lines = [f"Sentinel is ready at {url}  (data and logs in {directory}; Ctrl-C stops everything)", ""]
     if key is None:
         lines += ["point your clients, or your reverse proxy, at it instead of the gateway behind it", ""]
     else:
         lines += _things_to_try(url, host, key)
     lines += ["is it healthy?", f"  curl -sS -w '\\n' {url}/health", ""]
+    if password is not None:
+        lines += ["sign in to the admin API as its first operator, admin:", f"  {sign_in(url, password)}", ""]
     if intercepts is not None:
         lines += ["the refusals, as recorded:", f"  {intercepts}", ""]
     return "\n".join(lines)

@@ -165,7 +165,11 @@ class House:
     def _announce(self, settings: Settings, url: str) -> None:
         intercepts = look_at_intercepts(self._psql, settings.pg_dsn) if self._psql else None
         key = self._secrets[DEMO_KEY] if self._options.demo else None
-        click.echo(ready_text(url, settings.host, self._directory.path, key=key, intercepts=intercepts))
+        made = self._secrets["ADMIN_PASSWORD"]
+        password = made if self._environment["ADMIN_PASSWORD"] == made else None
+        click.echo(
+            ready_text(url, settings.host, self._directory.path, key=key, intercepts=intercepts, password=password)
+        )
 
     def _stop(self, child: Child) -> None:
         if child.is_running():

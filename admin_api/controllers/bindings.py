@@ -82,11 +82,11 @@ def provide_filter(
     """``used_from`` is included, ``used_to`` is not; a time without an offset is refused."""
     for name, moment in (("used_from", used_from), ("used_to", used_to)):
         if moment is not None and moment.tzinfo is None:
-            raise InvalidInput(f"{name} has no offset", faults=[{"field": name, "message": "add Z or an offset"}])
+            raise InvalidInput(f"{name} has no offset", faults=[{"field": name, "detail": "add Z or an offset"}])
     try:
         around = None if network is None else parse(network)
     except ValueError as fault:
-        raise InvalidInput(str(fault), faults=[{"field": "network", "message": str(fault)}]) from None
+        raise InvalidInput(str(fault), faults=[{"field": "network", "detail": str(fault)}]) from None
     key_hash = None if fingerprint is None else bytes.fromhex(fingerprint)
     return BindingFilter(status, mode, note or None, hint or None, key_hash, around, used_from, used_to)
 
@@ -250,5 +250,5 @@ def _expected(if_match: str | None, version: int | None) -> int | None:
     digits = if_match.strip().removeprefix("W/").strip('"')
     if not (digits.isascii() and digits.isdigit()) or version not in (None, int(digits)):
         message = "send the ETag that was read, and the same version if both are sent"
-        raise InvalidInput("If-Match names no version", faults=[{"field": "if-match", "message": message}])
+        raise InvalidInput("If-Match names no version", faults=[{"field": "if-match", "detail": message}])
     return int(digits)

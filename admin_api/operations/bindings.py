@@ -54,7 +54,7 @@ async def ban(rooms: AdminRooms, actor: Actor, ids: Sequence[int], reason: str, 
     """Raises InvalidInput for an expiry that is no future. Banning anew replaces reason and expiry."""
     if expires_at is not None and expires_at <= datetime.now(UTC):
         message = "lies in the past; leave it out for a ban without end"
-        raise InvalidInput("the ban would be over already", faults=[{"field": "expires_at", "message": message}])
+        raise InvalidInput("the ban would be over already", faults=[{"field": "expires_at", "detail": message}])
 
     def differs(view: BindingView) -> bool:
         known = (view.status, view.ban_reason, view.ban_expires_at)

@@ -42,9 +42,9 @@ def parse_all(texts: Sequence[str], field: str = "networks") -> list[IPNetwork]:
         try:
             networks.append(parse(text))
         except ValueError as fault:
-            faults.append({"field": f"{field}[{index}]", "message": str(fault)})
+            faults.append({"field": f"{field}[{index}]", "detail": str(fault)})
     if faults:
-        raise InvalidInput(faults[0]["message"], faults=faults[:FAULTS_SHOWN])
+        raise InvalidInput(faults[0]["detail"], faults=faults[:FAULTS_SHOWN])
     return normalised(networks)
 
 

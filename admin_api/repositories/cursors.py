@@ -35,7 +35,7 @@ def decode(cursor: str, sort: str, types: tuple[type, ...]) -> tuple[Any, ...]:
             return tuple(_checked(value, kind) for value, kind in zip(position, types, strict=True))
     except (binascii.Error, ValueError, TypeError, OverflowError, msgspec.MsgspecError):
         pass
-    fault = {"field": "cursor", "message": "take it from the answer to the same list with the same sort"}
+    fault = {"field": "cursor", "detail": "take it from the answer to the same list with the same sort"}
     raise InvalidInput("the cursor is not one of this list and sort", faults=[fault])
 
 

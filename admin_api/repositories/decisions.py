@@ -27,10 +27,10 @@ async def decide(session: AsyncSession, credentials: Credentials, initial: LiveS
     """``initial`` as `live_settings` takes it. Raises InvalidInput, and NotFound for a binding that is not there."""
     address = parse_address(asked.address.strip().encode("utf-8", "replace"))
     if address is None:
-        raise InvalidInput("the address is none", faults=[{"field": "address", "message": "one IPv4 or IPv6 address"}])
+        raise InvalidInput("the address is none", faults=[{"field": "address", "detail": "one IPv4 or IPv6 address"}])
     live = await live_settings(session, initial)
     if (asked.key is None) == (asked.binding_id is None):
-        fault = {"field": "key", "message": "send either key or binding_id"}
+        fault = {"field": "key", "detail": "send either key or binding_id"}
         raise InvalidInput("it takes a key or a binding", faults=[fault])
     hint, view = None, None
     if asked.key is not None:

@@ -220,7 +220,7 @@ async def test_host_bits_are_answered_with_the_network_that_it_would_be(api, adm
     ]
     answer = await api.put("/bindings/ip", json={"id": binding_id, "networks": networks})
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid_input")
-    faults = {fault["field"]: fault["message"] for fault in answer.json()["faults"]}
+    faults = {fault["field"]: fault["detail"] for fault in answer.json()["faults"]}
     assert list(faults) == [f"networks[{n}]" for n in (0, 2, 3, 4, 5, 6)]
     assert "203.0.113.0/24" in faults["networks[0]"]
     assert "2001:db8::/32" in faults["networks[2]"]

@@ -2,6 +2,8 @@
 
 import re
 
+import click
+
 from sentinel.cli import group
 from tests.support import settings_docs
 
@@ -23,7 +25,10 @@ def test_readme_lists_the_commands_and_their_options() -> None:
     commands = {name: command for name, command in group.commands.items() if not command.hidden}
     assert listed.keys() == commands.keys()
     for name, command in commands.items():
-        options = [option for parameter in command.params for option in parameter.opts]
+        parts = [command, *(command.commands.values() if isinstance(command, click.Group) else ())]
+        options = [
+            option for part in parts for each in part.params if isinstance(each, click.Option) for option in each.opts
+        ]
         assert set(re.findall(r"--[a-z-]+", listed[name])) == set(options), name
 
 

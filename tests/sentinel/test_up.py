@@ -28,7 +28,7 @@ def demo(folder: Path, **settings: str) -> Iterator[Sentinel]:
 
 
 def printed_commands(running: Sentinel) -> list[list[str]]:
-    """First use, the same as a stream, another address, health, the records."""
+    """First use, the same as a stream, another address, health, signing in, the records."""
     running.wait_for("SELECT")
     return [shlex.split(line) for line in running.stdout.splitlines() if line.startswith("  ")]
 
@@ -40,7 +40,7 @@ def run(command: list[str]) -> str:
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have one loopback address")
 async def test_printed_commands_show_a_key_bound_passing_refused_and_recorded(data_dir: Path) -> None:
     with demo(data_dir) as running:
-        first, stream, stranger, health, records = printed_commands(running)
+        first, stream, stranger, health, sign_in, records = printed_commands(running)
 
         assert '"content":"Hello from the stub model."' in run(first)
         assert run(stream).rstrip().endswith("data: [DONE]")
@@ -48,6 +48,7 @@ async def test_printed_commands_show_a_key_bound_passing_refused_and_recorded(da
         assert refused.startswith("HTTP/1.1 403 ")
         assert '"code":"key_bound_to_other_address"' in refused
         assert run(health).strip() == '{"status":"ok"}'
+        assert '"access_token":' in run(sign_in)
         await eventually(lambda: "127.0.0.2" in run(records))
         rows = run(records)
         assert "{127.0.0.1/32}" in rows

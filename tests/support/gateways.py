@@ -83,7 +83,11 @@ def running_gateway(
         log = Path(folder, "log")
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "sentinel", "serve", "--plane", "proxy"], env=environment, stdout=output, stderr=output, cwd=folder
+                [sys.executable, "-m", "sentinel", "serve", "--plane", "proxy"],
+                env=environment,
+                stdout=output,
+                stderr=output,
+                cwd=folder,
             )
         gateway = GatewayProcess(process, port, upstream_port, log, environment)
         try:

@@ -3,6 +3,7 @@
 import textwrap
 from pathlib import Path
 
+from admin_api.settings import AdminSettings
 from proxy_core.settings import SettingRow, setting_rows
 
 ROOT = Path(__file__).parents[2]
@@ -18,12 +19,12 @@ HEAD = """\
 
 def table() -> str:
     lines = ["| variable | default | what it does |", "|---|---|---|"]
-    lines += [f"| `{row.variable}` | {row.default} | {_sentence(row)} |" for row in setting_rows()]
+    lines += [f"| `{row.variable}` | {row.default} | {_sentence(row)} |" for row in setting_rows(AdminSettings)]
     return "\n".join(lines) + "\n"
 
 
 def example() -> str:
-    return HEAD + "".join(f"\n{_comment(row)}\n{_assignment(row)}\n" for row in setting_rows())
+    return HEAD + "".join(f"\n{_comment(row)}\n{_assignment(row)}\n" for row in setting_rows(AdminSettings))
 
 
 def readme_with(text: str) -> str:
