@@ -64,6 +64,7 @@ class Connection(asyncio.Protocol):
         "_head_bytes",
         "_headers",
         "_informational",
+        "_leave",
         "_limits",
         "_loop",
         "_on_closed",
@@ -85,6 +86,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._waiter: asyncio.Future[bool] | None = None
+        self._leave: asyncio.Future[None] | None = None
         self._drained: asyncio.Future[None] | None = None
         self._deadline = 0.0
         self._paused = False
@@ -134,12 +136,24 @@ class Connection(asyncio.Protocol):
         self._request_sent = True
 
     async def wait_continue(self, limit_s: float) -> bool:
-        """Waits for ``100 Continue``; False if the upstream gave a final answer or nothing within the limit."""
-        deadline = time.monotonic() + limit_s
-        while not self._continue and self.head is None and self._error is None:
-            if not await self._news(deadline):
-                return False
+        """Waits for ``100 Continue``; False if the upstream gave a final answer or nothing within the limit.
+
+        The uploader waits here while another task waits for the answer, so it has a future of its own.
+        """
+        if self._may_send_body():
+            return self._continue
+        self._leave = self._loop.create_future()
+        try:
+            async with asyncio.timeout(limit_s):
+                await self._leave
+        except TimeoutError:
+            return False
+        finally:
+            self._leave = None
         return self._continue
+
+    def _may_send_body(self) -> bool:
+        return self._continue or self.head is not None or self._error is not None
 
     async def response_head(self) -> ResponseHead:
         """Raises UpstreamError before the head came, or whatever `fail` was given."""
@@ -228,7 +242,7 @@ class Connection(asyncio.Protocol):
             self.fail(self._broken(f"the upstream's answer is not HTTP/1.1: {type(exc).__name__}"))
         if self.head is None and self._head_bytes > MAX_HEAD_BYTES:
             self.fail(UpstreamError("the upstream's response head is too large"))
-        if self._waiter is not None:
+        if self._waiter is not None or self._leave is not None:
             self._wake()
 
     def eof_received(self) -> bool:
@@ -310,6 +324,9 @@ class Connection(asyncio.Protocol):
         waiter = self._waiter
         if waiter is not None and not waiter.done():
             waiter.set_result(in_time)
+        leave = self._leave
+        if leave is not None and not leave.done() and self._may_send_body():
+            leave.set_result(None)
 
     def _take(self) -> bytes:
         chunks = self._chunks

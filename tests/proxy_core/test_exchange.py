@@ -274,3 +274,24 @@ async def test_repr_tells_the_state():
     assert repr(connection) == "<Connection 200, reading>"
     connection.connection_lost(None)
     assert repr(connection) == "<Connection closed>"
+
+
+async def test_who_waits_for_100_continue_does_not_take_the_answer_from_who_waits_for_it():
+    """The upload waits for leave while the handler waits for the answer already: each gets its own news."""
+    connection, _ = asked()
+    answering = asyncio.create_task(connection.response_head())
+    asking_leave = asyncio.create_task(connection.wait_continue(30))
+    await asyncio.sleep(0)
+    connection.data_received(b"HTTP/1.1 100 Continue\r\n\r\n")
+    assert await asking_leave
+    connection.data_received(LENGTH)
+    async with asyncio.timeout(5):
+        assert (await answering).status == 200
+
+
+async def test_a_final_answer_ends_the_wait_for_100_continue():
+    connection, _ = asked()
+    asking_leave = asyncio.create_task(connection.wait_continue(30))
+    await asyncio.sleep(0)
+    connection.data_received(LENGTH)
+    assert not await asking_leave
