@@ -26,7 +26,10 @@ _RECORDED = frozenset((Reason.KEY_BANNED, Reason.KEY_BOUND_TO_OTHER_ADDRESS))
 
 
 class Question(msgspec.Struct, frozen=True, gc=False):
-    """May this key be used from this address? With what is recorded if it may not. ``now`` in Unix seconds."""
+    """May this key be used from this address? With what is recorded if it may not.
+
+    ``now`` in Unix seconds. ``peer`` is the TCP peer, a trusted proxy if it is not the address itself.
+    """
 
     identity: KeyIdentity
     address: ClientAddress
@@ -36,6 +39,7 @@ class Question(msgspec.Struct, frozen=True, gc=False):
     path: bytes
     upgrade: bytes
     user_agent: bytes
+    peer: str
 
 
 class Admission:

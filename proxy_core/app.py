@@ -34,6 +34,7 @@ from proxy_core.events import EventLimits, Events
 from proxy_core.exchange import Limits
 from proxy_core.handler import Gateway, Rooms
 from proxy_core.heartbeat import Heartbeat, Vitals
+from proxy_core.intake import Intake, IntakeRooms
 from proxy_core.live_settings import LiveSettingsFeed
 from proxy_core.outbox import OutboxLimits
 from proxy_core.settings import Settings
@@ -144,21 +145,29 @@ class Worker:
     def _rooms(self, bindings: Bindings) -> Rooms:
         settings = self._settings
         upstream = settings.upstream
+        admission = Admission(bindings, self._events)
+        intake = Intake(
+            IntakeRooms(
+                credentials=Credentials(
+                    settings.hmac_secret.get_secret_value().encode(),
+                    settings.upstream_profile,
+                    settings.key_extra_characters,
+                    settings.allow_channel_suffix,
+                ),
+                addresses=ClientAddressReader(settings.trusted_proxies),
+                admission=admission,
+                live=self._live,
+                base_path=upstream.base_path.encode(),
+                authority=upstream.authority.encode(),
+            )
+        )
         return Rooms(
-            credentials=Credentials(
-                settings.hmac_secret.get_secret_value().encode(),
-                settings.upstream_profile,
-                settings.key_extra_characters,
-                settings.allow_channel_suffix,
-            ),
-            addresses=ClientAddressReader(settings.trusted_proxies),
-            admission=Admission(bindings, self._events),
-            live=self._live,
+            intake=intake,
+            admission=admission,
             events=self._events,
             upstream=self._upstream,
             watch=self._watch,
-            base_path=upstream.base_path.encode(),
-            authority=upstream.authority.encode(),
+            profile=settings.upstream_profile,
         )
 
     # -- the end

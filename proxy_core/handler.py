@@ -1,33 +1,28 @@
 """The handler: the life of one request, top to bottom, in the order in which it happens.
 
 Where it stands in the walk: `app` hands every request here that is not Sentinel's own. The request is read
-(`headers`, `client_ip`, `credentials`), decided (`bindings`, `verdict`), answered (`replies`) or passed on and its
-answer passed back (`headers`, `upstream`); `events` learns once what came of it.
+(`intake`), decided (`admission`), answered (`replies`) or passed on and its answer passed back (`headers`,
+`upstream`); `events` learns once what came of it.
 
 Rules for whoever edits this file:
 
 - It is the request's way: what is added here is paid by every request. Measure with ``make bench``.
-- One settings snapshot a request. No task unless the client is still uploading while the upstream may answer.
-- The key leaves this file only inside the request head for the upstream.
+- No task unless the client is still uploading while the upstream may answer.
 - Nothing is sent to the client before the verdict, and nothing of a first use's answer before its claim is settled.
 - After the response has begun there is no refusal any more: a failure breaks the response off, so that the client
   cannot take a part for the whole.
 """
 
 import asyncio
-import os
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
 import structlog
 
-from proxy_core.admission import Admission, Question
+from proxy_core.admission import Admission
 from proxy_core.bindings import Claim
-from proxy_core.client_ip import ClientAddressReader
-from proxy_core.contracts import ClientAddress, Reason, RequestHead, Route
-from proxy_core.credentials import Credentials
+from proxy_core.contracts import Reason, RequestHead, UpstreamProfile
 from proxy_core.errors import (
     ClientGone,
     ProxyError,
@@ -39,10 +34,8 @@ from proxy_core.errors import (
 )
 from proxy_core.events import Events
 from proxy_core.exchange import Connection, ResponseHead
-from proxy_core.headers import client_scheme, read_request_head, response_headers, write_request_head
-from proxy_core.live_settings import LiveSettingsFeed
-from proxy_core.replies import refusal
-from proxy_core.routes import error_dialect
+from proxy_core.headers import response_headers
+from proxy_core.intake import Intake, Story
 from proxy_core.upstream import Upstream
 from proxy_core.verdict import JUDGED_BY_BODY, Acceptance, upstream_accepted
 from proxy_core.watch import ClientWatch, Receive, Visit
@@ -57,37 +50,27 @@ JUDGED_BODY_BYTES = 65_536
 CONTINUE_WAIT_S = 1.0
 """How long the upstream may think about ``Expect: 100-continue`` before the body is sent all the same."""
 
-RETRY_AFTER_S = 5
-
 
 class Rooms(msgspec.Struct, frozen=True):
     """What the handler works with; `app` furnishes it."""
 
-    credentials: Credentials
-    addresses: ClientAddressReader
+    intake: Intake
     admission: Admission
-    live: LiveSettingsFeed
     events: Events
     upstream: Upstream
     watch: ClientWatch
-    base_path: bytes
-    authority: bytes
+    profile: UpstreamProfile
 
 
-class Story:
-    """One request's facts, filled in as they become known. ``claim`` and ``question`` belong to a first use."""
+class Exchange(Story):
+    """A story that is passed on. ``claim`` belongs to a first use; ``started``: the response has begun."""
 
-    __slots__ = ("address", "claim", "head", "question", "request_id", "route", "scope", "send", "started", "visit")
+    __slots__ = ("claim", "send", "started", "visit")
 
     def __init__(self, scope: dict[str, Any], receive: Receive, send: Send, request_id: bytes) -> None:
-        self.scope = scope
+        super().__init__(scope, request_id)
         self.send = send
-        self.request_id = request_id
         self.visit = Visit(receive)
-        self.route: Route | None = None
-        self.head: RequestHead | None = None
-        self.address: ClientAddress | None = None
-        self.question: Question | None = None
         self.claim: Claim | None = None
         self.started = False
 
@@ -96,25 +79,21 @@ class Gateway:
     """The raw ASGI application of the data plane. Raises ResponseBroken to have a response broken off."""
 
     def __init__(self, rooms: Rooms) -> None:
-        self._credentials = rooms.credentials
-        self._addresses = rooms.addresses
+        self._intake = rooms.intake
         self._admission = rooms.admission
-        self._live = rooms.live
         self._events = rooms.events
         self._upstream = rooms.upstream
         self._watch = rooms.watch
-        self._base_path = rooms.base_path
-        self._authority = rooms.authority
-        self._id_prefix = os.urandom(6).hex().encode() + b"-"
-        self._requests = 0
+        self._profile = rooms.profile
         self._answers = [0] * 10
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
-        self._requests = number = self._requests + 1
-        story = Story(scope, receive, send, self._id_prefix + b"%x" % number)
+        intake = self._intake
+        story = Exchange(scope, receive, send, intake.next_request_id())
         self._watch.enter(story.visit)
         try:
-            head, request = self._read(story)
+            head, rewritten = intake.read(story)
+            request = intake.write_head(story, head, rewritten)
             if story.question is not None:
                 story.claim = await self._admission.admit(story.question)
             await self._forward(story, head, request)
@@ -144,50 +123,11 @@ class Gateway:
     def counts(self) -> dict[str, int]:
         """Since the start: requests that came, and answers of the upstream by class of status."""
         answers = {f"answered_{number}xx": count for number, count in enumerate(self._answers) if count}
-        return {"requests": self._requests} | answers
-
-    # -- reading
-
-    def _read(self, story: Story) -> tuple[RequestHead, bytes]:
-        """The client's head and the one for the upstream. Raises RequestRefused.
-
-        Leaves a question in the story if memory alone cannot say whether the request may pass.
-        """
-        scope = story.scope
-        method: str = scope["method"]
-        raw_path: bytes = scope["raw_path"]
-        query: bytes = scope["query_string"]
-        credentials = self._credentials
-        story.route = route = credentials.classify(method, raw_path)
-        story.head = head = read_request_head(scope["headers"])
-        client = scope["client"]
-        peer: str = client[0] if client else ""
-        story.address = address = self._addresses.read(peer, head.real_ip)
-        key = credentials.read(route, method, raw_path, query, head)
-        rewritten = credentials.rewrite(route, method, raw_path, query, head, key)
-        if key is not None:
-            live = self._live.current
-            now = time.time()
-            if not self._admission.passes_by_memory(credentials.fingerprint(key), address, live, now):
-                identity = credentials.identify(key)
-                story.question = Question(identity, address, live, now, method, raw_path, head.upgrade, head.user_agent)
-        trusted = bool(head.forwarded_proto or head.request_id) and self._addresses.is_trusted(peer)
-        if trusted and head.request_id:
-            story.request_id = head.request_id
-        return head, write_request_head(
-            method,
-            self._base_path + rewritten.target,
-            head,
-            credential=rewritten.headers,
-            address=address,
-            scheme=client_scheme(head, peer_is_trusted=trusted, own=scope["scheme"].encode()),
-            request_id=story.request_id,
-            default_host=self._authority,
-        )
+        return {"requests": self._intake.requests} | answers
 
     # -- passing on
 
-    async def _forward(self, story: Story, head: RequestHead, request: bytes) -> None:
+    async def _forward(self, story: Exchange, head: RequestHead, request: bytes) -> None:
         """``request`` is the head as the upstream gets it; the body follows."""
         visit = story.visit
         length = head.content_length
@@ -256,7 +196,7 @@ class Gateway:
 
     # -- passing back
 
-    async def _answer(self, story: Story, connection: Connection) -> None:
+    async def _answer(self, story: Exchange, connection: Connection) -> None:
         response = connection.head or await connection.response_head()
         self._answers[response.status // 100] += 1
         read = b"" if story.claim is None else await self._settle(story, story.claim, connection, response)
@@ -285,7 +225,7 @@ class Gateway:
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _settle(self, story: Story, claim: Claim, connection: Connection, response: ResponseHead) -> bytes:
+    async def _settle(self, story: Exchange, claim: Claim, connection: Connection, response: ResponseHead) -> bytes:
         """Binds the key, or not, by what the upstream made of it, before any of its answer goes back.
 
         Returns the body bytes that had to be read for that. Raises RequestRefused if another address was first.
@@ -295,7 +235,7 @@ class Gateway:
             while len(read) < JUDGED_BODY_BYTES and (chunk := await connection.read()):
                 read += chunk
         content_type = next((value for name, value in response.headers if name == b"content-type"), b"")
-        acceptance = upstream_accepted(response.status, content_type, read, self._credentials.profile)
+        acceptance = upstream_accepted(response.status, content_type, read, self._profile)
         if acceptance is Acceptance.ACCEPTED and story.question is not None:
             await self._admission.confirm(story.question, claim)
         else:
@@ -305,17 +245,9 @@ class Gateway:
 
     # -- refusing
 
-    async def _refuse(self, story: Story, status: int, reason: Reason, detail: str) -> None:
+    async def _refuse(self, story: Exchange, status: int, reason: Reason, detail: str) -> None:
         self._events.count(reason.value)
-        reply = refusal(
-            error_dialect(story.route, story.head),
-            status,
-            reason,
-            address=story.address.text if story.address is not None else None,
-            request_id=story.request_id.decode(),
-            detail=detail,
-            retry_after_s=RETRY_AFTER_S if status == 503 else None,
-        )
+        reply = story.refusal(status, reason, detail)
         story.started = True
         await story.send({"type": "http.response.start", "status": reply.status, "headers": reply.headers})
         await story.send({"type": "http.response.body", "body": reply.body, "more_body": False})
