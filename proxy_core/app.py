@@ -29,6 +29,7 @@ from proxy_core.admission import Admission
 from proxy_core.bindings import Bindings
 from proxy_core.cache import Cache, connect
 from proxy_core.client_ip import ClientAddressReader
+from proxy_core.contracts import RequestLimits
 from proxy_core.credentials import Credentials
 from proxy_core.events import EventLimits, Events
 from proxy_core.exchange import Limits
@@ -146,6 +147,7 @@ class Worker:
         settings = self._settings
         upstream = settings.upstream
         admission = Admission(bindings, self._events)
+        limits = _request_limits(settings)
         intake = Intake(
             IntakeRooms(
                 credentials=Credentials(
@@ -157,6 +159,7 @@ class Worker:
                 addresses=ClientAddressReader(settings.trusted_proxies),
                 admission=admission,
                 live=self._live,
+                limits=limits,
                 base_path=upstream.base_path.encode(),
                 authority=upstream.authority.encode(),
             )
@@ -168,6 +171,7 @@ class Worker:
             upstream=self._upstream,
             watch=self._watch,
             profile=settings.upstream_profile,
+            body_max_bytes=limits.body_max_bytes,
         )
 
     # -- the end
@@ -278,6 +282,15 @@ def _origin(settings: Settings) -> Origin:
     if not upstream.tls:
         return Origin(upstream.host, upstream.port)
     return Origin(upstream.host, upstream.port, ssl.create_default_context(cafile=settings.upstream_tls_ca_file))
+
+
+def _request_limits(settings: Settings) -> RequestLimits:
+    return RequestLimits(
+        target_max_bytes=settings.request_target_max_bytes,
+        headers_max_bytes=settings.request_headers_max_bytes,
+        headers_max_count=settings.request_headers_max_count,
+        body_max_bytes=settings.request_body_max_bytes,
+    )
 
 
 def _limits(settings: Settings) -> Limits:

@@ -235,6 +235,15 @@ class StoredSettings(msgspec.Struct, frozen=True):
     values: bytes
 
 
+class RequestLimits(msgspec.Struct, frozen=True):
+    """How much one request may be. ``body_max_bytes`` 0: any length. Where they come from says what they refuse."""
+
+    target_max_bytes: int = 16_384
+    headers_max_bytes: int = 65_536
+    headers_max_count: int = 100
+    body_max_bytes: int = 0
+
+
 class Reason(enum.StrEnum):
     """Why a request was refused (or would have been). The value is the stable code that clients and rows carry."""
 
@@ -242,6 +251,9 @@ class Reason(enum.StrEnum):
     CONFLICTING_CREDENTIALS = "conflicting_credentials"
     CLIENT_ADDRESS_UNKNOWN = "client_address_unknown"
     MALFORMED_REQUEST = "malformed_request"
+    TARGET_TOO_LONG = "target_too_long"
+    HEADERS_TOO_LARGE = "headers_too_large"
+    BODY_TOO_LARGE = "body_too_large"
     KEY_BANNED = "key_banned"
     KEY_BOUND_TO_OTHER_ADDRESS = "key_bound_to_other_address"
     BINDING_STORE_UNAVAILABLE = "binding_store_unavailable"

@@ -48,6 +48,13 @@ class UploadTimeout(ProxyError):
     reason = Reason.REQUEST_TIMEOUT
 
 
+class BodyTooLarge(ProxyError):
+    """A body that did not announce its length turned out to be longer than a request's may be."""
+
+    status = 413
+    reason = Reason.BODY_TOO_LARGE
+
+
 class UpstreamCut(ProxyError):
     """The upstream broke off in the middle of its response body: the client's response is to be broken off too."""
 

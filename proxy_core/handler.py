@@ -24,6 +24,7 @@ from proxy_core.admission import Admission
 from proxy_core.bindings import Claim
 from proxy_core.contracts import Reason, RequestHead, UpstreamProfile
 from proxy_core.errors import (
+    BodyTooLarge,
     ClientGone,
     ProxyError,
     RequestRefused,
@@ -47,6 +48,8 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 JUDGED_BODY_BYTES = 65_536
 """How much of an answer to a first use is read before it is decided whether the upstream refused the key."""
 
+BODY_BROKEN = "the request body is malformed or was broken off"
+
 CONTINUE_WAIT_S = 1.0
 """How long the upstream may think about ``Expect: 100-continue`` before the body is sent all the same."""
 
@@ -60,6 +63,7 @@ class Rooms(msgspec.Struct, frozen=True):
     upstream: Upstream
     watch: ClientWatch
     profile: UpstreamProfile
+    body_max_bytes: int
 
 
 class Exchange(Story):
@@ -85,6 +89,7 @@ class Gateway:
         self._upstream = rooms.upstream
         self._watch = rooms.watch
         self._profile = rooms.profile
+        self._body_max_bytes = rooms.body_max_bytes
         self._answers = [0] * 10
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
@@ -101,7 +106,10 @@ class Gateway:
             await self._refuse(story, refused.status, refused.reason, refused.detail)
         except ClientGone:
             self._events.count("client_gone")
-        except (UpstreamError, UpstreamCut, UploadTimeout) as failed:
+            if story.visit.uploading and not story.started:
+                # So does a chunk that is none look from here: who sent it is still there, to be told.
+                await self._answer_refusal(story, 400, Reason.MALFORMED_REQUEST, BODY_BROKEN)
+        except (UpstreamError, UpstreamCut, UploadTimeout, BodyTooLarge) as failed:
             log.warning(
                 "exchange failed", request_id=story.request_id.decode(), reason=failed.reason.value, detail=str(failed)
             )
@@ -133,9 +141,9 @@ class Gateway:
         length = head.content_length
         body = b""
         whole = not (length or head.chunked)
-        if not whole and not head.expect_continue:
-            message = await visit.next_message()
-            body = message["body"]
+        visit.uploading = more = not whole
+        if more and not head.expect_continue:
+            body, more = await self._next_piece(visit)
             whole = length is not None and len(body) >= length
         connection = self._upstream.take_idle() or await self._upstream.acquire()
         connection.begin(bodiless=story.scope["method"] == "HEAD")
@@ -148,7 +156,7 @@ class Gateway:
                 connection.request_sent()
             else:
                 connection.write(request)
-                upload = asyncio.create_task(self._upload(visit, head, connection, body))
+                upload = asyncio.create_task(self._upload(visit, head, connection, body, more=more))
             await self._answer(story, connection)
         finally:
             if upload is not None:
@@ -157,11 +165,13 @@ class Gateway:
             visit.connection = None  # it may be another request's in a moment
             self._upstream.release(connection)
 
-    async def _upload(self, visit: Visit, head: RequestHead, connection: Connection, first: bytes) -> None:
+    async def _upload(
+        self, visit: Visit, head: RequestHead, connection: Connection, first: bytes, *, more: bool
+    ) -> None:
         """Sends a body that did not come in one piece, at the pace at which the upstream takes it."""
         piece = first
-        more = True
         left = head.content_length
+        limit, sent = self._body_max_bytes, 0
         try:
             if head.expect_continue:
                 await connection.wait_continue(CONTINUE_WAIT_S)
@@ -170,6 +180,9 @@ class Gateway:
                 piece, more = await self._next_piece(visit)
             while True:
                 if left is None:
+                    sent += len(piece)
+                    if limit and sent > limit:
+                        raise BodyTooLarge
                     connection.write(b"%x\r\n%b\r\n" % (len(piece), piece) if piece else b"")
                 else:
                     left -= len(piece)
@@ -178,8 +191,8 @@ class Gateway:
                     break
                 await connection.drain()
                 piece, more = await self._next_piece(visit)
-        except ProxyError as gone_or_late:
-            connection.fail(gone_or_late)
+        except ProxyError as ended:
+            connection.fail(ended)
             return
         if left:  # the server gave less than the client announced
             connection.fail(ClientGone())
@@ -247,6 +260,10 @@ class Gateway:
 
     async def _refuse(self, story: Exchange, status: int, reason: Reason, detail: str) -> None:
         self._events.count(reason.value)
+        await self._answer_refusal(story, status, reason, detail)
+
+    @staticmethod
+    async def _answer_refusal(story: Exchange, status: int, reason: Reason, detail: str) -> None:
         reply = story.refusal(status, reason, detail)
         story.started = True
         await story.send({"type": "http.response.start", "status": reply.status, "headers": reply.headers})

@@ -16,7 +16,7 @@ Rules for whoever edits this file:
 import re
 from typing import Final
 
-from proxy_core.contracts import ClientAddress, HeaderList, Reason, RequestHead
+from proxy_core.contracts import ClientAddress, HeaderList, Reason, RequestHead, RequestLimits
 from proxy_core.errors import RequestRefused
 
 KEEP: Final = 0
@@ -67,11 +67,21 @@ _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+")
 _HOST = re.compile(rb"(?:[0-9A-Za-z._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 _REQUEST_ID = re.compile(rb"[0-9A-Za-z._:-]{1,128}")
 _MAX_LENGTH_DIGITS = 18
+_MAX_NAME_BYTES = 256
+_DEFAULT_LIMITS = RequestLimits()
 
 
-def read_request_head(headers: HeaderList) -> RequestHead:
-    """Takes a client's header lines apart. Raises RequestRefused (400 ``malformed_request``)."""
+def read_request_head(headers: HeaderList, limits: RequestLimits = _DEFAULT_LIMITS) -> RequestHead:
+    """Takes a client's header lines apart.
+
+    Raises RequestRefused (400 ``malformed_request``, or 431 ``headers_too_large`` beyond the limits).
+    """
     joined = b"".join([line[1] for line in headers])
+    if len(headers) > limits.headers_max_count or len(joined) > limits.headers_max_bytes:
+        raise RequestRefused(431, Reason.HEADERS_TOO_LARGE, "")
+    # Names are counted only where they could matter: none is longer than `_MAX_NAME_BYTES`.
+    if len(joined) + len(headers) * _MAX_NAME_BYTES > limits.headers_max_bytes:
+        _count_names(headers, limits.headers_max_bytes - len(joined))
     if len(joined.translate(None, _CONTROLS)) != len(joined):
         raise _malformed("a header value contains a control character")
     kept: list[tuple[bytes, bytes]] = []
@@ -181,6 +191,11 @@ def client_scheme(head: RequestHead, *, peer_is_trusted: bool, own: bytes) -> by
 # -- the parts of reading
 
 
+def _count_names(headers: HeaderList, left_bytes: int) -> None:
+    if sum(len(name) for name, _ in headers) > left_bytes:
+        raise RequestRefused(431, Reason.HEADERS_TOO_LARGE, "")
+
+
 def _assemble(kept: list[tuple[bytes, bytes]], taken: dict[bytes, list[bytes]], *, upgrade_listed: bool) -> RequestHead:
     get = taken.get
     length, chunked = _framing(get(b"content-length"), get(b"transfer-encoding"))
@@ -260,6 +275,8 @@ def _without_listed(
 
 def _action_for(name: bytes) -> int:
     """What becomes of a header whose name was not seen before; remembered, since names are few."""
+    if len(name) > _MAX_NAME_BYTES:
+        raise RequestRefused(431, Reason.HEADERS_TOO_LARGE, "")
     if _TOKEN.fullmatch(name) is None:
         raise _malformed("a header name is not a token in lower case")
     folded = name.replace(b"_", b"-")

@@ -20,8 +20,9 @@ import msgspec
 
 from proxy_core.admission import Admission, Question
 from proxy_core.client_ip import ClientAddressReader
-from proxy_core.contracts import ClientAddress, Reason, RequestHead, Route
+from proxy_core.contracts import ClientAddress, Reason, RequestHead, RequestLimits, Route
 from proxy_core.credentials import Credentials, Rewritten
+from proxy_core.errors import RequestRefused
 from proxy_core.headers import client_scheme, read_request_head, write_request_head
 from proxy_core.live_settings import LiveSettingsFeed
 from proxy_core.replies import Reply, refusal
@@ -68,6 +69,7 @@ class IntakeRooms(msgspec.Struct, frozen=True):
     addresses: ClientAddressReader
     admission: Admission
     live: LiveSettingsFeed
+    limits: RequestLimits
     base_path: bytes
     authority: bytes
 
@@ -80,6 +82,7 @@ class Intake:
         self._addresses = rooms.addresses
         self._admission = rooms.admission
         self._live = rooms.live
+        self._limits = rooms.limits
         self._base_path = rooms.base_path
         self._authority = rooms.authority
         self._id_prefix = os.urandom(6).hex().encode() + b"-"
@@ -98,7 +101,13 @@ class Intake:
         query: bytes = scope["query_string"]
         credentials = self._credentials
         story.route = route = credentials.classify(method, raw_path)
-        story.head = head = read_request_head(scope["headers"])
+        limits = self._limits
+        if len(raw_path) + len(query) > limits.target_max_bytes:
+            raise RequestRefused(414, Reason.TARGET_TOO_LONG, "")
+        story.head = head = read_request_head(scope["headers"], limits)
+        length = head.content_length
+        if length and limits.body_max_bytes and length > limits.body_max_bytes:
+            raise RequestRefused(413, Reason.BODY_TOO_LARGE, "")
         client = scope["client"]
         peer: str = client[0] if client else ""
         story.address = address = self._addresses.read(peer, head.real_ip)

@@ -30,6 +30,9 @@ _MESSAGES = {
     Reason.CONFLICTING_CREDENTIALS: "the request carries two different API keys",
     Reason.CLIENT_ADDRESS_UNKNOWN: "the gateway cannot tell your network address; its operator has to mend that",
     Reason.MALFORMED_REQUEST: "the request is malformed",
+    Reason.TARGET_TOO_LONG: "the request's target is longer than this gateway accepts",
+    Reason.HEADERS_TOO_LARGE: "the request's headers are larger than this gateway accepts",
+    Reason.BODY_TOO_LARGE: "the request's body is larger than this gateway accepts",
     Reason.KEY_BANNED: "this API key is banned; ask whoever gave it to you",
     Reason.KEY_BOUND_TO_OTHER_ADDRESS: "this API key is bound to another network address",
     Reason.BINDING_STORE_UNAVAILABLE: "the gateway cannot check API keys at the moment; try again in a few seconds",
@@ -44,6 +47,9 @@ _OPENAI_TYPES = {
     401: "invalid_request_error",
     403: "permission_error",
     408: "timeout_error",
+    413: "invalid_request_error",
+    414: "invalid_request_error",
+    431: "invalid_request_error",
     504: "timeout_error",
 }
 _ANTHROPIC_TYPES = {
@@ -51,6 +57,9 @@ _ANTHROPIC_TYPES = {
     401: "authentication_error",
     403: "permission_error",
     408: "timeout_error",
+    413: "request_too_large",
+    414: "invalid_request_error",
+    431: "invalid_request_error",
     504: "timeout_error",
 }
 _GEMINI_STATUSES = {
@@ -58,6 +67,9 @@ _GEMINI_STATUSES = {
     401: "UNAUTHENTICATED",
     403: "PERMISSION_DENIED",
     408: "DEADLINE_EXCEEDED",
+    413: "INVALID_ARGUMENT",
+    414: "INVALID_ARGUMENT",
+    431: "INVALID_ARGUMENT",
     500: "INTERNAL",
     504: "DEADLINE_EXCEEDED",
 }

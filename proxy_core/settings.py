@@ -108,6 +108,38 @@ class Settings(BaseSettings):
         default=30.0,
         description="at a stop, how long open requests and streams may go on before they are cut. 0: cut at once",
     )
+    request_head_timeout_s: Annotated[float, Field(ge=0.1, le=3600, allow_inf_nan=False)] = Field(
+        default=30.0,
+        description="time in which the head of a request must have arrived, from the connection's or the request's "
+        "begin; then the connection is closed",
+    )
+    request_target_max_bytes: int = Field(
+        default=16_384,
+        ge=256,
+        le=65_534,
+        description="length of a request's path and query (then 414). nginx passes at most 8 KiB by default; "
+        "beyond 65534 the server itself answers",
+    )
+    request_headers_max_bytes: int = Field(
+        default=65_536,
+        ge=4096,
+        le=1_048_576,
+        description="names and values of a request's headers together (then 431). "
+        "nginx passes at most 32 KiB by default",
+    )
+    request_headers_max_count: int = Field(
+        default=100,
+        ge=10,
+        le=100,
+        description="headers of a request (then 431). The server itself takes no more than 100",
+    )
+    request_body_max_bytes: int = Field(
+        default=0,
+        ge=0,
+        le=1_000_000_000_000,
+        description="length of a request's body, counted as it passes where it is not announced (then 413). 0: any; "
+        "the upstream has a limit of its own",
+    )
     request_body_idle_timeout_s: Seconds = Field(
         default=60.0,
         description="time without progress after which an upload is given up (408). 0: never; "

@@ -6,7 +6,8 @@
 import pytest
 
 from proxy_core import headers
-from proxy_core.contracts import Reason, RequestHead
+from proxy_core.contracts import Reason, RequestHead, RequestLimits
+from proxy_core.errors import RequestRefused
 from proxy_core.headers import client_scheme, read_request_head, response_headers
 from tests.support import new_api
 from tests.support.heads import HOST, forwarded, lines_of, refusal_of, written
@@ -214,6 +215,38 @@ def test_request_ids_are_taken_if_plain(value, taken) -> None:
     head = read_request_head([(b"x-request-id", value.encode())])
     assert head.request_id == (value.encode() if taken else b"")
     assert b"x-request-id" not in dict(head.kept)
+
+
+# -- how large a head may be
+
+SMALL = RequestLimits(headers_max_bytes=1000, headers_max_count=10)
+
+
+@pytest.mark.parametrize(
+    ("lines", "fits"),
+    [
+        ([(b"x-a", b"a" * 997)], True),
+        ([(b"x-a", b"a" * 998)], False),
+        ([(b"x-a", b"a" * 95)] * 10, True),
+        ([(b"x-a", b"a" * 97)] * 10, True),
+        ([(b"x-a", b"a" * 98)] * 10, False),
+        ([(b"x" * 100, b"")] * 9, True),
+        ([(b"x" * 120, b"")] * 9, False),
+        ([(b"x" * 256, b"")], True),
+        ([(b"x" * 257, b"")], False),
+        ([(b"x-a", b"")] * 10, True),
+        ([(b"x-a", b"")] * 11, False),
+        ([(b"te", b"a" * 1100)], False),
+    ],
+)
+def test_a_head_beyond_the_limits_is_refused(lines, fits) -> None:
+    """Names and values count, of every header, also of those that are dropped."""
+    if fits:
+        assert len(read_request_head(lines, SMALL).kept) == len(lines)
+        return
+    with pytest.raises(RequestRefused) as caught:
+        read_request_head(lines, SMALL)
+    assert (caught.value.status, caught.value.reason) == (431, Reason.HEADERS_TOO_LARGE)
 
 
 # -- answers
