@@ -29,6 +29,7 @@ from proxy_core.admission import Admission
 from proxy_core.bindings import Bindings
 from proxy_core.cache import Cache, connect
 from proxy_core.client_ip import ClientAddressReader
+from proxy_core.concurrency import Concurrency
 from proxy_core.contracts import RequestLimits
 from proxy_core.credentials import Credentials
 from proxy_core.events import EventLimits, Events
@@ -81,6 +82,7 @@ class Worker:
         self._draining = False
         self._cache: Cache
         self._store: Store
+        self._concurrency: Concurrency
         self._live: LiveSettingsFeed
         self._events: Events
         self._upstream: Upstream
@@ -131,9 +133,12 @@ class Worker:
             l1_ttl_degraded_s=settings.l1_ttl_degraded_s,
         )
         stack.push_async_callback(bindings.aclose)
+        self._concurrency = Concurrency(self._cache, tasks)
+        stack.push_async_callback(self._concurrency.aclose)
         self._live = LiveSettingsFeed(self._cache, self._store, tasks, settings.initial_live_settings())
         await self._live.start()
         bindings.start()
+        self._concurrency.start()
         self._events.start()
         self._upstream.start()
         self._watch.start()
@@ -167,6 +172,7 @@ class Worker:
         return Rooms(
             intake=intake,
             admission=admission,
+            concurrency=self._concurrency,
             events=self._events,
             upstream=self._upstream,
             watch=self._watch,

@@ -85,6 +85,15 @@ class Reservation(msgspec.Struct, frozen=True):
         return keyspace.ACCEPTED_CLAIM_TTL_S if self.accepted else keyspace.CLAIM_TTL_S
 
 
+class SeatQuestion(msgspec.Struct, frozen=True):
+    """``name`` is of `keyspace.open_of_key` or `open_of_address`; a worker holds so many seats, and wants more."""
+
+    name: str
+    held: int
+    wanted: int
+    limit: int
+
+
 class Listener(Protocol):
     """Who follows the invalidation channel. The methods are called in order and must not wait."""
 
@@ -109,6 +118,7 @@ class Cache:
         self._reserve = client.register_script(scripts.RESERVE)
         self._keep = client.register_script(scripts.KEEP)
         self._drop = client.register_script(scripts.DROP)
+        self._take_seats = client.register_script(scripts.TAKE_SEATS)
         self._change_settings = client.register_script(scripts.CHANGE_SETTINGS)
 
     @property
@@ -206,6 +216,19 @@ class Cache:
     async def drop(self, fingerprint: bytes, mine: Reservation) -> None:
         """Compare and delete: another claimer's reservation stays."""
         await self._ask(lambda: self._drop(keys=[keyspace.claim(fingerprint)], args=[mine.encode()]))
+
+    # --- open requests -----------------------------------------------------------------------------------------------
+
+    async def take_seats(self, worker: str, questions: list[SeatQuestion]) -> list[int]:
+        """How many of the wanted seats each gets, so that all workers together hold no more than its limit.
+
+        What a worker held of it before is replaced by what it says. One round trip.
+        """
+        args: list[Any] = [worker, int(keyspace.OPEN_TTL_S * 1000)]
+        for question in questions:
+            args += (question.held, question.wanted, question.limit)
+        names = [question.name for question in questions]
+        return cast("list[int]", await self._ask(lambda: self._take_seats(keys=names, args=args)))
 
     # --- live settings -----------------------------------------------------------------------------------------------
 

@@ -52,6 +52,38 @@ end
 return held
 """
 
+TAKE_SEATS = """
+-- KEYS one for each subject; ARGV worker, lifetime in ms, and then held, wanted, limit for each. Returns how many of
+-- the wanted are granted to each. A field is "seats until", by Redis' clock in ms.
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local granted = {}
+for number, name in ipairs(KEYS) do
+    local held, wanted, limit = ARGV[3 * number], tonumber(ARGV[3 * number + 1]), ARGV[3 * number + 2]
+    local free = limit - held
+    local fields = redis.call('HGETALL', name)
+    for place = 1, #fields, 2 do
+        if fields[place] ~= ARGV[1] then
+            local seats, till = string.match(fields[place + 1], '^(%d+) (%d+)$')
+            if not till or tonumber(till) < now then
+                redis.call('HDEL', name, fields[place])
+            else
+                free = free - seats
+            end
+        end
+    end
+    granted[number] = math.max(0, math.min(wanted, free))
+    local seats = held + granted[number]
+    if seats > 0 then
+        redis.call('HSET', name, ARGV[1], string.format('%d %d', seats, now + ARGV[2]))
+        redis.call('PEXPIRE', name, ARGV[2])
+    else
+        redis.call('HDEL', name, ARGV[1])
+    end
+end
+return granted
+"""
+
 DROP = """
 -- KEYS any; ARGV expected value
 if redis.call('GET', KEYS[1]) == ARGV[1] then

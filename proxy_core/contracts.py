@@ -220,6 +220,8 @@ class LiveSettings(msgspec.Struct, frozen=True):
     ipv4_prefix: int = 32
     ipv6_prefix: int = 64
     networks_per_key: int = 1
+    max_concurrent_per_key: int = 0
+    max_concurrent_per_address: int = 0
     archive_days: int = 90
     log_retention_days: int = 180
     alert_threshold_count: int = 5
@@ -254,6 +256,8 @@ class Reason(enum.StrEnum):
     TARGET_TOO_LONG = "target_too_long"
     HEADERS_TOO_LARGE = "headers_too_large"
     BODY_TOO_LARGE = "body_too_large"
+    KEY_CONCURRENCY_EXCEEDED = "key_concurrency_exceeded"
+    ADDRESS_CONCURRENCY_EXCEEDED = "address_concurrency_exceeded"
     KEY_BANNED = "key_banned"
     KEY_BOUND_TO_OTHER_ADDRESS = "key_bound_to_other_address"
     BINDING_STORE_UNAVAILABLE = "binding_store_unavailable"

@@ -22,6 +22,7 @@ import structlog
 
 from proxy_core.admission import Admission
 from proxy_core.bindings import Claim
+from proxy_core.concurrency import Concurrency, Seats
 from proxy_core.contracts import Reason, RequestHead, UpstreamProfile
 from proxy_core.errors import (
     BodyTooLarge,
@@ -59,6 +60,7 @@ class Rooms(msgspec.Struct, frozen=True):
 
     intake: Intake
     admission: Admission
+    concurrency: Concurrency
     events: Events
     upstream: Upstream
     watch: ClientWatch
@@ -67,15 +69,19 @@ class Rooms(msgspec.Struct, frozen=True):
 
 
 class Exchange(Story):
-    """A story that is passed on. ``claim`` belongs to a first use; ``started``: the response has begun."""
+    """A story that is passed on. ``claim`` belongs to a first use; ``started``: the response has begun.
 
-    __slots__ = ("claim", "send", "started", "visit")
+    ``seats`` are what it counts for where a live setting limits open requests.
+    """
+
+    __slots__ = ("claim", "seats", "send", "started", "visit")
 
     def __init__(self, scope: dict[str, Any], receive: Receive, send: Send, request_id: bytes) -> None:
         super().__init__(scope, request_id)
         self.send = send
         self.visit = Visit(receive)
         self.claim: Claim | None = None
+        self.seats: Seats = ()
         self.started = False
 
 
@@ -85,6 +91,7 @@ class Gateway:
     def __init__(self, rooms: Rooms) -> None:
         self._intake = rooms.intake
         self._admission = rooms.admission
+        self._concurrency = rooms.concurrency
         self._events = rooms.events
         self._upstream = rooms.upstream
         self._watch = rooms.watch
@@ -101,6 +108,9 @@ class Gateway:
             request = intake.write_head(story, head, rewritten)
             if story.question is not None:
                 story.claim = await self._admission.admit(story.question)
+            live = story.live
+            if live.max_concurrent_per_key or live.max_concurrent_per_address:
+                await self._take_seats(story)
             await self._forward(story, head, request)
         except RequestRefused as refused:
             await self._refuse(story, refused.status, refused.reason, refused.detail)
@@ -125,6 +135,8 @@ class Gateway:
         finally:
             story.visit.end()
             self._watch.leave(story.visit)
+            if story.seats:
+                self._concurrency.leave(story.seats)
             if story.claim is not None:
                 await story.claim.release()
 
@@ -132,6 +144,10 @@ class Gateway:
         """Since the start: requests that came, and answers of the upstream by class of status."""
         answers = {f"answered_{number}xx": count for number, count in enumerate(self._answers) if count}
         return {"requests": self._intake.requests} | answers
+
+    async def _take_seats(self, story: Exchange) -> None:
+        if story.address is not None:
+            story.seats = await self._concurrency.enter(story.live, story.fingerprint, story.address)
 
     # -- passing on
 

@@ -20,7 +20,7 @@ import msgspec
 
 from proxy_core.admission import Admission, Question
 from proxy_core.client_ip import ClientAddressReader
-from proxy_core.contracts import ClientAddress, Reason, RequestHead, RequestLimits, Route
+from proxy_core.contracts import ClientAddress, LiveSettings, Reason, RequestHead, RequestLimits, Route
 from proxy_core.credentials import Credentials, Rewritten
 from proxy_core.errors import RequestRefused
 from proxy_core.headers import client_scheme, read_request_head, write_request_head
@@ -34,11 +34,24 @@ RETRY_AFTER_S = 5
 class Story:
     """One request's facts, filled in as they become known.
 
-    ``scope`` is the server's (ASGI). ``question`` is there when memory alone cannot say whether the request may pass.
+    ``scope`` is the server's (ASGI). ``live`` is there once the request was read; ``fingerprint`` is its key's.
+    ``question`` is there when memory alone cannot say whether the request may pass.
     ``peer_vouches``: the TCP peer is a trusted proxy that said more of the request than the address.
     """
 
-    __slots__ = ("address", "head", "peer_vouches", "question", "request_id", "route", "scope")
+    __slots__ = (
+        "address",
+        "fingerprint",
+        "head",
+        "live",
+        "peer_vouches",
+        "question",
+        "request_id",
+        "route",
+        "scope",
+    )
+
+    live: LiveSettings
 
     def __init__(self, scope: dict[str, Any], request_id: bytes) -> None:
         self.scope = scope
@@ -46,6 +59,7 @@ class Story:
         self.route: Route | None = None
         self.head: RequestHead | None = None
         self.address: ClientAddress | None = None
+        self.fingerprint: bytes | None = None
         self.question: Question | None = None
         self.peer_vouches = False
 
@@ -58,7 +72,7 @@ class Story:
             address=self.address.text if self.address is not None else None,
             request_id=self.request_id.decode(),
             detail=detail,
-            retry_after_s=RETRY_AFTER_S if status == 503 else None,
+            retry_after_s=RETRY_AFTER_S if status in (429, 503) else None,
         )
 
 
@@ -113,10 +127,11 @@ class Intake:
         story.address = address = self._addresses.read(peer, head.real_ip)
         key = credentials.read(route, method, raw_path, query, head)
         rewritten = credentials.rewrite(route, method, raw_path, query, head, key)
+        story.live = live = self._live.current
         if key is not None:
-            live = self._live.current
             now = time.time()
-            if not self._admission.passes_by_memory(credentials.fingerprint(key), address, live, now):
+            story.fingerprint = fingerprint = credentials.fingerprint(key)
+            if not self._admission.passes_by_memory(fingerprint, address, live, now):
                 identity = credentials.identify(key)
                 story.question = Question(
                     identity, address, live, now, method, raw_path, head.upgrade, head.user_agent, peer

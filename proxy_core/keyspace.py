@@ -7,6 +7,8 @@ sentinel:binding:<hex>      string   see the `_TTL_S` below 20-digit version + M
 sentinel:claim:<hex>        string   CLAIM_TTL_S, renewed   state, random token and network of who claims the key
 sentinel:settings           string   for good               20-digit version + JSON of the live settings
 sentinel:changed            channel  -                      which entry changed: see `binding_changed` and below
+sentinel:open:key:<hex>     hash     OPEN_TTL_S, renewed    worker → its open requests of a key, and until when
+sentinel:open:address:<a>   hash     OPEN_TTL_S, renewed    the same for an IPv4 address, or the half of an IPv6 one
 sentinel:events             stream   until applied          intercepts and touches in batches, drained by EVENTS_GROUP
 sentinel:events:done:<hex>  string   EVENT_DONE_TTL_S       one batch is in PostgreSQL: its gateway may forget it
 sentinel:events:dead        stream   DEAD_LETTERS_MAX_…     entries that could not be understood, for a human to read
@@ -55,6 +57,20 @@ binds it, even if the gateway that should have did not live to do it."""
 
 def claim(fingerprint: bytes) -> str:
     return f"{PREFIX}claim:{fingerprint.hex()}"
+
+
+# --- open requests ---------------------------------------------------------------------------------------------------
+
+OPEN_TTL_S = 30.0
+"""How long the seats of a worker that died count on."""
+
+
+def open_of_key(fingerprint: bytes) -> str:
+    return f"{PREFIX}open:key:{fingerprint.hex()}"
+
+
+def open_of_address(address: str) -> str:
+    return f"{PREFIX}open:address:{address}"
 
 
 # --- live settings and the invalidation channel ----------------------------------------------------------------------

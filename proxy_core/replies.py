@@ -6,7 +6,8 @@ Where it stands in the walk: `handler` sends what is made here instead of the up
 Rules for whoever edits this file:
 
 - The caller learns its own address (so that it can tell its operator), never the bound ones.
-- 403 tells SDKs not to retry (``x-should-retry``); 401 would make people rotate a good key, 429 would bring a storm.
+- 403 tells SDKs not to retry (``x-should-retry``); 401 would make people rotate a good key, 429 would bring a storm:
+  that is for what passes by waiting, and says for how long.
 - Browsers can only read an error with CORS headers on it.
 """
 
@@ -33,6 +34,9 @@ _MESSAGES = {
     Reason.TARGET_TOO_LONG: "the request's target is longer than this gateway accepts",
     Reason.HEADERS_TOO_LARGE: "the request's headers are larger than this gateway accepts",
     Reason.BODY_TOO_LARGE: "the request's body is larger than this gateway accepts",
+    Reason.KEY_CONCURRENCY_EXCEEDED: "this API key has as many requests open as it may; wait for one of them to end",
+    Reason.ADDRESS_CONCURRENCY_EXCEEDED: "your network address has as many requests open as it may; "
+    "wait for one of them to end",
     Reason.KEY_BANNED: "this API key is banned; ask whoever gave it to you",
     Reason.KEY_BOUND_TO_OTHER_ADDRESS: "this API key is bound to another network address",
     Reason.BINDING_STORE_UNAVAILABLE: "the gateway cannot check API keys at the moment; try again in a few seconds",
@@ -49,6 +53,7 @@ _OPENAI_TYPES = {
     408: "timeout_error",
     413: "invalid_request_error",
     414: "invalid_request_error",
+    429: "rate_limit_error",
     431: "invalid_request_error",
     504: "timeout_error",
 }
@@ -59,6 +64,7 @@ _ANTHROPIC_TYPES = {
     408: "timeout_error",
     413: "request_too_large",
     414: "invalid_request_error",
+    429: "rate_limit_error",
     431: "invalid_request_error",
     504: "timeout_error",
 }
@@ -69,11 +75,13 @@ _GEMINI_STATUSES = {
     408: "DEADLINE_EXCEEDED",
     413: "INVALID_ARGUMENT",
     414: "INVALID_ARGUMENT",
+    429: "RESOURCE_EXHAUSTED",
     431: "INVALID_ARGUMENT",
     500: "INTERNAL",
     504: "DEADLINE_EXCEEDED",
 }
 _MIDJOURNEY_CODE = 4
+_WORTH_A_RETRY = (408, 429)
 
 _COMMON_HEADERS = [
     (b"content-type", b"application/json; charset=utf-8"),
@@ -97,7 +105,7 @@ def refusal(
     message = _message(reason, detail, address)
     body = msgspec.json.encode(_body(dialect, status, reason, message, request_id))
     headers = [*_COMMON_HEADERS, (b"content-length", b"%d" % len(body)), (b"x-request-id", request_id.encode())]
-    if status < 500 and status != 408:
+    if status < 500 and status not in _WORTH_A_RETRY:
         headers.append((b"x-should-retry", b"false"))
     if status == 401:
         headers.append((b"www-authenticate", b"Bearer"))

@@ -19,6 +19,17 @@ BindMethodsField = Annotated[BindMethods, Meta(description="which requests may m
 Ipv4Prefix = Annotated[int, Meta(ge=8, le=32, description="size of the network that a first use over IPv4 binds")]
 Ipv6Prefix = Annotated[int, Meta(ge=32, le=128, description="size of the network that a first use over IPv6 binds")]
 NetworksPerKey = Annotated[int, Meta(ge=1, le=64, description="networks that a key may learn; 1: the first only")]
+MaxConcurrentPerKey = Annotated[
+    int, Meta(ge=0, le=100_000, description="requests of one key that may be open at once, then 429; 0: any number")
+]
+MaxConcurrentPerAddress = Annotated[
+    int,
+    Meta(
+        ge=0,
+        le=100_000,
+        description="requests from one IPv4 address or IPv6 /64 that may be open at once, then 429; 0: any number",
+    ),
+]
 ArchiveDays = Annotated[
     int, Meta(ge=0, le=36_500, description="days without use until a binding is archived; 0: never")
 ]
@@ -51,6 +62,8 @@ class SettingValues(Struct, frozen=True):
     ipv4_prefix: Ipv4Prefix
     ipv6_prefix: Ipv6Prefix
     networks_per_key: NetworksPerKey
+    max_concurrent_per_key: MaxConcurrentPerKey
+    max_concurrent_per_address: MaxConcurrentPerAddress
     archive_days: ArchiveDays
     log_retention_days: RetentionDays
     alert_threshold_count: ThresholdCount
@@ -69,6 +82,8 @@ class SettingChanges(Struct, frozen=True, forbid_unknown_fields=True):
     ipv4_prefix: Ipv4Prefix | UnsetType = UNSET
     ipv6_prefix: Ipv6Prefix | UnsetType = UNSET
     networks_per_key: NetworksPerKey | UnsetType = UNSET
+    max_concurrent_per_key: MaxConcurrentPerKey | UnsetType = UNSET
+    max_concurrent_per_address: MaxConcurrentPerAddress | UnsetType = UNSET
     archive_days: ArchiveDays | UnsetType = UNSET
     log_retention_days: RetentionDays | UnsetType = UNSET
     alert_threshold_count: ThresholdCount | UnsetType = UNSET

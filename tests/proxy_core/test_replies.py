@@ -15,6 +15,8 @@ STATUSES = {
     Reason.TARGET_TOO_LONG: 414,
     Reason.HEADERS_TOO_LARGE: 431,
     Reason.BODY_TOO_LARGE: 413,
+    Reason.KEY_CONCURRENCY_EXCEEDED: 429,
+    Reason.ADDRESS_CONCURRENCY_EXCEEDED: 429,
     Reason.KEY_BANNED: 403,
     Reason.KEY_BOUND_TO_OTHER_ADDRESS: 403,
     Reason.BINDING_STORE_UNAVAILABLE: 503,
@@ -101,7 +103,7 @@ def test_headers(dialect, reason) -> None:
     assert headers[b"access-control-allow-origin"] == b"*"
     assert headers[b"x-request-id"] == b"r-1"
     assert headers[b"content-length"] == str(len(reply.body)).encode()
-    retry_helps = reply.status >= 500 or reply.status == 408
+    retry_helps = reply.status >= 500 or reply.status in (408, 429)
     assert headers.get(b"x-should-retry") == (None if retry_helps else b"false")
     assert b"retry-after" not in headers
     assert (b"www-authenticate" in headers) == (reply.status == 401)
