@@ -26,6 +26,7 @@ MAX_HEAD_BYTES = 65_536
 MAX_INFORMATIONAL = 16
 READ_HIGH_WATER_BYTES = 65_536
 WRITE_HIGH_WATER_BYTES = 65_536
+_VERSIONS = ("1.1", "1.0")
 
 
 class ResponseHead(msgspec.Struct, frozen=True, gc=False):
@@ -286,6 +287,9 @@ class Connection(asyncio.Protocol):
             self._continue = self._continue or status == 100
             if self._informational > MAX_INFORMATIONAL:
                 self.fail(UpstreamError("the upstream sent informational responses without end"))
+            return
+        if self._parser.get_http_version() not in _VERSIONS:  # llhttp takes HTTP/2.0 and 0.9 as text, too
+            self.fail(UpstreamError("the upstream's answer is not HTTP/1.1"))
             return
         self.head = ResponseHead(status, headers)
         if self._bodiless:

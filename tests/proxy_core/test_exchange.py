@@ -147,6 +147,7 @@ async def test_the_answer_to_head_ends_with_its_head_and_the_next_answer_is_read
     "answer",
     [
         b"SMTP ready\r\n\r\n",
+        b"HTTP/2.0 200 OK\r\nContent-Length: 0\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
@@ -155,7 +156,17 @@ async def test_the_answer_to_head_ends_with_its_head_and_the_next_answer_is_read
         b"HTTP/1.1 103 Early Hints\r\n\r\n" * 17,
         b"HTTP/1.1 200 OK\r\nX: " + b"a" * MAX_HEAD_BYTES,
     ],
-    ids=["no HTTP", "both framings", "two lengths", "negative length", "NUL", "101", "endless 1xx", "endless head"],
+    ids=[
+        "no HTTP",
+        "HTTP/2.0",
+        "both framings",
+        "two lengths",
+        "negative length",
+        "NUL",
+        "101",
+        "endless 1xx",
+        "endless head",
+    ],
 )
 async def test_a_hostile_answer_is_refused_and_its_connection_closed(answer):
     connection, wire = asked()
