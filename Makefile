@@ -12,7 +12,7 @@ TEST_WORKERS ?= auto
 COMPILE := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-header --quiet
 
-.PHONY: help setup demo test check bench lock docs clean
+.PHONY: help setup demo test check fuzz bench lock docs clean
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' Makefile
@@ -31,6 +31,10 @@ check: setup ## lint, format, types, import rules
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+SECONDS ?= 60
+fuzz: setup ## try changed requests on the parsers for SECONDS; what breaks a promise is kept in tests/corpus
+	$(BIN)/python -m tests.support.fuzzing $(SECONDS)
 
 bench: setup ## measure beside nginx on this machine (needs nginx and wrk)
 	$(BIN)/python -m benchmarks
