@@ -168,7 +168,7 @@ class Concurrency:
         if left:
             self._tell(subject)
         if not (subject.held or subject.waiting or subject in self._untold):
-            del self._subjects[subject.name]
+            self._subjects.pop(subject.name, None)
 
     async def aclose(self) -> None:
         """Tells Redis of the seats that were given back last. Idempotent."""

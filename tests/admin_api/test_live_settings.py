@@ -85,6 +85,8 @@ async def test_of_many_who_save_at_once_exactly_one_wins(api):
         {"ipv6_prefix": 129},
         {"networks_per_key": 0},
         {"networks_per_key": 65},
+        {"max_concurrent_per_key": -1},
+        {"max_concurrent_per_address": 100_001},
         {"networks_per_key": "many"},
         {"networks_per_key": 1.5},
         {"networks_per_key": True},
