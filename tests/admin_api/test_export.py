@@ -1,5 +1,6 @@
 """``/logs/export``: exactly what the filter lets through, streamed, and harmless to spreadsheets."""
 
+import contextlib
 import csv
 import io
 import json
@@ -113,11 +114,17 @@ async def test_all_rows_of_a_large_export_arrive_in_order(api, pg):
 
 
 async def test_rows_are_fetched_as_they_are_sent_and_a_client_that_leaves_ends_the_export(api, pg):
-    """60 MB do not fit into what lies between the server and a client that does not read."""
+    """60 MB do not fit into what lies between the server and a client that does not read.
+
+    The pieces are held until the cursor was seen: httpx closes the connection with an iterator that is let go.
+    """
     await pg.execute(MANY, 100_000)
     assert await pg.fetchval(CURSORS) == 0
-    async with api.stream("GET", "/logs/export", params={"format": "jsonl"}) as answer:
-        await anext(answer.aiter_bytes())
+    async with (
+        api.stream("GET", "/logs/export", params={"format": "jsonl"}) as answer,
+        contextlib.aclosing(answer.aiter_bytes()) as pieces,
+    ):
+        await anext(pieces)
         await eventually_async(lambda: pg.fetchval(CURSORS))
     await eventually_async(lambda: none_open(pg))
     assert (await api.get("/logs")).status_code == 200
