@@ -240,7 +240,7 @@ WITH added AS (
     INSERT INTO binding_network (binding_id, network, source, created_at)
     SELECT b.id, $2::text::cidr, 'learned', $4
     FROM binding b
-    WHERE b.id = $1 AND b.status = 'active'
+    WHERE b.id = $1 AND (b.status = 'active' OR b.ban_expires_at <= $4)
       AND (SELECT count(*) FROM binding_network
            WHERE binding_id = b.id AND (expires_at IS NULL OR expires_at > $4)) < $3
     ON CONFLICT (binding_id, network) DO UPDATE SET expires_at = NULL

@@ -115,6 +115,14 @@ async def test_a_key_that_was_banned_meanwhile_learns_nothing(parts, pg):
     assert networks_of(answer) == [f"{ALICE}/32"]
 
 
+async def test_a_key_whose_ban_has_expired_learns_again(parts, pg):
+    bound = await parts.bind(KEY, ALICE)
+    await operator_bans(pg, parts, KEY)
+    await pg.execute("UPDATE binding SET ban_expires_at = now() - interval '1 second'")
+    learned = await parts.bindings.learn(bound, address(BOB), ROOM_FOR_TWO)
+    assert networks_of(learned) == [f"{ALICE}/32", f"{BOB}/32"]
+
+
 async def test_a_key_that_was_unbound_and_bound_again_meanwhile_learns_nothing(parts, pg):
     bound = await parts.bind(KEY, ALICE)
     await operator_unbinds(pg, parts, KEY)
