@@ -77,6 +77,7 @@ class Bindings:
         self._memory = Memory(entries=l1_entries, ttl_s=l1_ttl_s, ttl_degraded_s=l1_ttl_degraded_s, clock=clock)
         self._claims = Claims(cache, store, tasks, self._memory, clock=clock, wall_clock=wall_clock)
         self._flights: dict[bytes, asyncio.Task[Found]] = {}
+        self._redis_met_at = clock()
         self.peek = self._memory.fresh
 
     def __repr__(self) -> str:
@@ -131,7 +132,9 @@ class Bindings:
         except StoreUnavailable:
             return await self._store.find(fingerprint)
         if entry is not None:
-            if entry.binding is not None and entry.age_s < REFRESH_AFTER_S:
+            # What is older than our acquaintance may come from a snapshot that Redis went back to.
+            trusted_s = min(REFRESH_AFTER_S, self._clock() - self._redis_met_at)
+            if entry.binding is not None and entry.age_s < trusted_s:
                 return entry.binding
             if entry.binding is None and self._store.available:
                 return None
@@ -196,6 +199,7 @@ class Bindings:
             self._flights.pop(fingerprint, None)
 
     def channel_up(self) -> None:
+        self._redis_met_at = self._clock()
         self._memory.channel_up()
         self._flights.clear()
 

@@ -52,9 +52,9 @@ async def redis(redis_url):
 
 
 async def test_memory_answers_first_then_redis_then_postgresql(parts, pg_dsn, redis_url, redis):
-    bound = await parts.bind(KEY, ALICE)
-    assert parts.peek(KEY) == bound
     async with opened(pg_dsn, redis_url) as other:
+        bound = await parts.bind(KEY, ALICE)
+        assert parts.peek(KEY) == bound
         assert await other.find(KEY) == bound
         assert other.store.asked["find"] == 0, "Redis knew"
         asked = other.cache.asked
@@ -110,6 +110,23 @@ async def test_an_old_redis_entry_is_compared_with_postgresql(parts, pg, redis):
         assert seen is not None
         assert seen.is_banned(0.0)
     assert parts.store.asked["find"] == 1, "the refreshed entry is young again"
+
+
+async def test_a_redis_that_went_back_to_an_old_snapshot_undoes_no_ban(parts, pg, redis):
+    """A crash, or a replica that lagged: what it knows from before the connection was made is compared once."""
+    await parts.bind(KEY, ALICE)
+    name = keyspace.binding(KEY.fingerprint)
+    snapshot = await redis.get(name)
+    parts.bindings.channel_down()
+    version = await operator_bans(pg, parts, KEY)
+    await redis.set(name, snapshot, px=int((keyspace.BINDING_TTL_S - 60) * 1000))
+    parts.bindings.channel_up()
+    for _ in range(2):
+        seen = await parts.find(KEY)
+        assert seen is not None
+        assert (seen.version, seen.is_banned(0.0)) == (version, True)
+        parts.bindings.changed(keyspace.ALL_BINDINGS_CHANGED)
+    assert parts.store.asked["find"] == 2, "the operator's own look, and one comparison"
 
 
 async def test_an_unreadable_redis_entry_is_dropped_and_postgresql_answers(parts, redis):

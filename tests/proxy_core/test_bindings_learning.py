@@ -78,14 +78,14 @@ async def test_the_network_that_is_bound_has_the_live_prefix(parts):
 
 
 async def test_a_network_is_learned_while_there_is_room(parts, pg_dsn, redis_url):
-    bound = await parts.bind(KEY, ALICE)
-    learned = await parts.bindings.learn(bound, address(BOB), ROOM_FOR_TWO)
-    assert networks_of(learned) == [f"{ALICE}/32", f"{BOB}/32"]
-    assert learned.version > bound.version
-    assert parts.peek(KEY) == learned
-    full = await parts.bindings.learn(learned, address(CAROL), ROOM_FOR_TWO)
-    assert full == learned
     async with opened(pg_dsn, redis_url) as other:
+        bound = await parts.bind(KEY, ALICE)
+        learned = await parts.bindings.learn(bound, address(BOB), ROOM_FOR_TWO)
+        assert networks_of(learned) == [f"{ALICE}/32", f"{BOB}/32"]
+        assert learned.version > bound.version
+        assert parts.peek(KEY) == learned
+        full = await parts.bindings.learn(learned, address(CAROL), ROOM_FOR_TWO)
+        assert full == learned
         assert await other.find(KEY) == learned
         assert other.store.asked["find"] == 0
 
