@@ -130,7 +130,8 @@ def _address(number: int) -> str:
 def _binding(number: int, now: datetime) -> str:
     digest = _digest(b"key", number)
     key = digest.hex()
-    used = now - timedelta(seconds=_share(digest, 0) * DAYS * 86_400)
+    # Not by the digest's ends, which the hint shows: hints and times would belong together as they never do.
+    used = now - timedelta(seconds=_share(digest, 12) * DAYS * 86_400)
     first = used - timedelta(days=_share(digest, 4) * 300)
     requests = int(1 / (_share(digest, 8) + 1e-6))
     return (
