@@ -4,6 +4,7 @@ Where it stands in the walk: the application's exception handlers. Whatever is r
 ``code`` that a console can translate; what nobody expected is logged here and told without its text.
 """
 
+import traceback
 from typing import Any
 
 import asyncpg
@@ -11,9 +12,10 @@ import msgspec
 import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
+from litestar.serialization import msgspec_hooks
 from sqlalchemy.exc import InterfaceError, OperationalError
 
-from admin_api.errors import AdminError
+from admin_api.errors import AdminError, InvalidInput
 from proxy_core.errors import StoreUnavailable
 
 log = structlog.get_logger(__name__)
@@ -30,6 +32,7 @@ POSTGRESQL_FAILURES = (
 """What an absent PostgreSQL looks like: connections are made by asyncpg itself, queries by SQLAlchemy."""
 
 MEDIA_TYPE = "application/problem+json"
+READS_BODIES = msgspec_hooks.__name__
 
 _CODES = {
     400: "invalid_input",
@@ -95,6 +98,15 @@ def on_store_error(_request: Request[Any, Any, Any], error: Exception) -> Respon
     )
 
 
+def on_unreadable(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
+    """What reading a body raises beside the errors that Litestar knows; raised anywhere else it is a fault of ours."""
+    frames = [frame.f_globals.get("__name__") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    if not frames or frames[-1] != READS_BODIES:
+        return on_fault(request, error)
+    detail = "the body is nested too deeply" if isinstance(error, RecursionError) else "the body is not UTF-8"
+    return respond(Problem(InvalidInput.title, InvalidInput.status, InvalidInput.code, detail))
+
+
 def on_fault(_request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
     log.error("request failed unexpectedly", exc_info=error)
     return respond(Problem("The server failed", 500, "internal_error"))
@@ -105,5 +117,6 @@ HANDLERS: Any = {
     HTTPException: on_http_error,
     StoreUnavailable: on_store_error,
     **dict.fromkeys(POSTGRESQL_FAILURES, on_store_error),
+    **dict.fromkeys((RecursionError, UnicodeDecodeError), on_unreadable),
     Exception: on_fault,
 }

@@ -48,7 +48,7 @@ from admin_api.schemas.bindings import (
     Unban,
     Unbind,
 )
-from admin_api.schemas.common import NO_NUL, Results
+from admin_api.schemas.common import NO_NUL, Results, refuse_beyond_calendar
 
 EXPORT_CHUNK_BYTES = 64 * 1024
 IMPORT_MAX_BYTES = 1024 * 1024 * 1024
@@ -83,6 +83,10 @@ def provide_filter(
     for name, moment in (("used_from", used_from), ("used_to", used_to)):
         if moment is not None and moment.tzinfo is None:
             raise InvalidInput(f"{name} has no offset", faults=[{"field": name, "detail": "add Z or an offset"}])
+        try:
+            refuse_beyond_calendar(moment)
+        except ValueError as fault:
+            raise InvalidInput(str(fault), faults=[{"field": name, "detail": str(fault)}]) from None
     try:
         around = None if network is None else parse(network)
     except ValueError as fault:

@@ -6,7 +6,17 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from admin_api.schemas.common import Fingerprint, Id, Ids, KeyText, Moment, Note, Outcome, Reason
+from admin_api.schemas.common import (
+    Fingerprint,
+    Id,
+    Ids,
+    KeyText,
+    Moment,
+    Note,
+    Outcome,
+    Reason,
+    refuse_beyond_calendar,
+)
 
 MAX_NETWORKS = 10_000
 NETWORKS_IN_LISTS = 10
@@ -131,6 +141,9 @@ class Ban(Struct, frozen=True, forbid_unknown_fields=True):
     reason: Reason = ""
     expires_at: Moment | None = None
 
+    def __post_init__(self) -> None:
+        refuse_beyond_calendar(self.expires_at)
+
 
 class SetNetworks(Struct, frozen=True, forbid_unknown_fields=True):
     """These networks and no others may use the key. ``version``: what was read; a stale one is refused with 409."""
@@ -234,6 +247,9 @@ class ImportedNetwork(Struct, frozen=True, forbid_unknown_fields=False):
     network: NetworkText
     expires_at: Moment | None = None
 
+    def __post_init__(self) -> None:
+        refuse_beyond_calendar(self.expires_at)
+
 
 class ImportLine(Struct, frozen=True):
     """One line of an import; a line of an export is one. Fields that are absent leave what is there alone.
@@ -252,6 +268,9 @@ class ImportLine(Struct, frozen=True):
     note: Note | None = None
     first_used_at: Moment | None = None
     last_used_at: Moment | None = None
+
+    def __post_init__(self) -> None:
+        refuse_beyond_calendar(self.ban_expires_at, self.first_used_at, self.last_used_at)
 
     def __repr__(self) -> str:
         return "ImportLine(…)"

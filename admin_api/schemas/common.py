@@ -1,7 +1,7 @@
 """What several resources of the wire contract share: ids, bounded texts, answers per id."""
 
 import enum
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated
 
 from msgspec import Meta, Struct
@@ -19,6 +19,16 @@ KeyText = Annotated[
     str, Meta(min_length=1, max_length=600, description="a model key as a client sends it; hashed at once, never kept")
 ]
 Fingerprint = Annotated[str, Meta(pattern=r"^[0-9a-fA-F]{64}$", description="HMAC-SHA256 of a key, in hex")]
+
+
+def refuse_beyond_calendar(*moments: datetime | None) -> None:
+    """Raises ValueError for a time at an end of the calendar that is none in UTC: no database can hold it."""
+    for moment in moments:
+        if moment is not None:
+            try:
+                moment.astimezone(UTC)
+            except OverflowError:
+                raise ValueError("a time lies beyond the calendar of UTC") from None
 
 
 class Outcome(enum.StrEnum):
