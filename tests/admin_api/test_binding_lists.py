@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import pytest
-from sqlalchemy import text
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy import event, text
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
 from admin_api.repositories import archive, cursors
 from admin_api.repositories import bindings as repository
@@ -242,3 +242,32 @@ async def test_each_sort_and_selective_filter_is_answered_by_its_index(explain):
         (ArchiveFilter(fingerprint=b"x" * 32), "ix_binding_archive_key_hash"),
     ):
         assert index in await explain(*archive.page_statement(wanted, 50, None)), index
+
+
+async def test_a_rare_hint_is_never_looked_for_along_a_sort_order(explain):
+    """The planner's guess of how many have a hint is off by hundreds: a page of those few would read half the table."""
+    wanted = BindingFilter(hint="a")
+    for sort in BindingSort:
+        plan = await explain(*repository.page_statement(wanted, Paging(sort), rare_hint=True))
+        assert "ix_binding_key_hint" in plan
+        assert INDEX_OF[sort] not in plan.split("Index Cond: (binding_id")[0], plan
+    common = await explain(*repository.page_statement(wanted, Paging()))
+    assert "ix_binding_last_used_at" in common, "of a common one the first page is found at once there"
+
+
+async def test_pages_of_rare_and_of_common_hints_hold_the_same(api, admin_dsn, monkeypatch):
+    engine = create_async_engine("postgresql+asyncpg://", async_creator=lambda: asyncpg.connect(admin_dsn))
+    async with connected(admin_dsn) as pg:
+        await bind_many(pg, 12)
+        hint = str(await pg.fetchval("SELECT left(key_hint, 1) FROM binding LIMIT 1"))
+    statements: list[str] = []
+    event.listen(engine.sync_engine, "before_cursor_execute", lambda *facts: statements.append(facts[2]))
+    shown = []
+    async with AsyncSession(engine) as session:
+        for rare_max in (repository.RARE_MAX, 0):
+            monkeypatch.setattr(repository, "RARE_MAX", rare_max)
+            shown.append(await repository.page(session, BindingFilter(hint=hint), Paging(limit=2)))
+    await engine.dispose()
+    assert shown[0] == shown[1]
+    assert shown[0].items
+    assert ["OFFSET 0" in each for each in statements if "WITH b" in each] == [True, False]
