@@ -178,8 +178,9 @@ class Gateway:
             if upload is not None:
                 upload.cancel()
                 await asyncio.wait((upload,))
-            visit.connection = None  # it may be another request's in a moment
-            self._upstream.release(connection)
+            if visit.connection is connection:  # else it was given back, and may be another request's by now
+                visit.connection = None
+                self._upstream.release(connection)
 
     async def _upload(
         self, visit: Visit, head: RequestHead, connection: Connection, first: bytes, *, more: bool
