@@ -2,10 +2,11 @@
 
 import asyncio
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 
-from proxy_core.contracts import RequestHead, UpstreamProfile
+from proxy_core.contracts import LiveSettings, RequestHead, UpstreamProfile
 from proxy_core.exchange import Limits
 from proxy_core.handler import Gateway, Rooms
 from proxy_core.upstream import Origin, Upstream
@@ -22,7 +23,8 @@ class Intake:
     def next_request_id(self) -> bytes:
         return b"r-1"
 
-    def read(self, _story: Any) -> tuple[RequestHead, None]:
+    def read(self, story: Any) -> tuple[RequestHead, None]:
+        story.live = LiveSettings()
         return RequestHead([]), None
 
     def write_head(self, *_facts: Any) -> bytes:
@@ -44,7 +46,17 @@ async def test_a_connection_that_another_request_took_meanwhile_is_left_to_it():
     ended = asyncio.Event()
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     upstream = Upstream(Origin("127.0.0.1", server.sockets[0].getsockname()[1]), Limits())
-    rooms: Any = Rooms(Intake(), None, None, upstream, ClientWatch(0.0), UpstreamProfile.NEW_API)  # type: ignore[arg-type]
+    others: Any = MagicMock()  # a request that nobody has to decide on asks nothing of them
+    rooms: Any = Rooms(
+        intake=Intake(),  # type: ignore[arg-type]
+        admission=others,
+        concurrency=others,
+        events=others,
+        upstream=upstream,
+        watch=ClientWatch(0.0),
+        profile=UpstreamProfile.NEW_API,
+        body_max_bytes=0,
+    )
     sending, go_on = asyncio.Event(), asyncio.Event()
     sent: list[dict[str, Any]] = []
 
