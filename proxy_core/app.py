@@ -4,7 +4,8 @@ The catch-all is the application's own ``__call__``: Litestar's router, exceptio
 would cost every proxied request as much again as all of ours (``litestar+gateway`` beside ``gateway`` in
 ``benchmarks/inprocess.py``), and would mangle paths. Only the exact paths of `OWN_PATHS` go through them, and nothing
 that an application can have (middleware, hooks, plugins) applies to the rest.
-An admin application can be given: it gets what lies below `ADMIN_PREFIX` by the *raw* path.
+An admin application can be given: it gets what lies below `ADMIN_PREFIX` by the *raw* path. The verdict service is
+raw ASGI like the gateway.
 
 The lifespan furnishes the rooms and closes them in reverse order.
 """
@@ -25,6 +26,7 @@ import structlog
 from litestar import HttpMethod, Litestar, Response, route
 from litestar.types import LifeSpanScope, Scope
 
+from proxy_core.acceptance import KeyProbe
 from proxy_core.admission import Admission
 from proxy_core.bindings import Bindings
 from proxy_core.cache import Cache, connect
@@ -38,11 +40,13 @@ from proxy_core.handler import Gateway, Rooms
 from proxy_core.heartbeat import Heartbeat, Vitals
 from proxy_core.intake import Intake, IntakeRooms
 from proxy_core.live_settings import LiveSettingsFeed
+from proxy_core.original import PATH as VERDICT_PATH
 from proxy_core.outbox import OutboxLimits
 from proxy_core.settings import Settings
 from proxy_core.store import Store
 from proxy_core.tasks import Tasks
 from proxy_core.upstream import Origin, Upstream
+from proxy_core.verdict_service import VerdictRooms, VerdictService
 from proxy_core.watch import ClientWatch
 
 log = structlog.get_logger(__name__)
@@ -79,6 +83,7 @@ class Worker:
         self._settings = settings
         self._started_at = time.time()
         self._version = importlib.metadata.version(DISTRIBUTION)
+        self._addresses = ClientAddressReader(settings.trusted_proxies)
         self._draining = False
         self._cache: Cache
         self._store: Store
@@ -87,6 +92,7 @@ class Worker:
         self._events: Events
         self._upstream: Upstream
         self._watch: ClientWatch
+        self.verdicts: ASGIApp
 
     @contextlib.asynccontextmanager
     async def run(self) -> AsyncIterator[Gateway]:
@@ -142,7 +148,9 @@ class Worker:
         self._events.start()
         self._upstream.start()
         self._watch.start()
-        gateway = Gateway(self._rooms(bindings))
+        rooms = self._rooms(bindings)
+        gateway = Gateway(rooms)
+        self.verdicts = VerdictService(self._verdict_rooms(rooms))
         heartbeat = Heartbeat(event_client, tasks, lambda: self._vitals(gateway))
         stack.push_async_callback(heartbeat.aclose)
         heartbeat.start()
@@ -161,7 +169,7 @@ class Worker:
                     settings.key_extra_characters,
                     settings.allow_channel_suffix,
                 ),
-                addresses=ClientAddressReader(settings.trusted_proxies),
+                addresses=self._addresses,
                 admission=admission,
                 live=self._live,
                 limits=limits,
@@ -178,6 +186,21 @@ class Worker:
             watch=self._watch,
             profile=settings.upstream_profile,
             body_max_bytes=limits.body_max_bytes,
+        )
+
+    def _verdict_rooms(self, rooms: Rooms) -> VerdictRooms:
+        upstream = self._settings.upstream
+        return VerdictRooms(
+            intake=rooms.intake,
+            admission=rooms.admission,
+            addresses=self._addresses,
+            events=rooms.events,
+            probe=KeyProbe(
+                rooms.upstream,
+                rooms.profile,
+                base_path=upstream.base_path.encode(),
+                authority=upstream.authority.encode(),
+            ),
         )
 
     # -- the end
@@ -238,6 +261,7 @@ class Application(Litestar):
     """Litestar, with the gateway as its raw ASGI catch-all."""
 
     gateway: ASGIApp
+    verdicts: ASGIApp
     admin: ASGIApp
 
     def __call__(self, scope: Scope | LifeSpanScope, receive: Any, send: Any) -> Any:
@@ -247,6 +271,8 @@ class Application(Litestar):
             return super().__call__(scope, receive, send)
         if raw_path.startswith(ADMIN_PREFIX) and raw_path[len(ADMIN_PREFIX) :][:1] in (b"", b"/"):
             return self.admin(facts, receive, send)
+        if raw_path.startswith(VERDICT_PATH) and raw_path[len(VERDICT_PATH) :][:1] in (b"", b"/"):
+            return self.verdicts(facts, receive, send)
         return self.gateway(facts, receive, send)
 
 
@@ -269,6 +295,7 @@ def create_app(settings: Settings, admin: Litestar | None = None) -> Application
             if admin is not None:
                 await stack.enter_async_context(admin.lifespan())
             app.gateway = await stack.enter_async_context(worker.run())
+            app.verdicts = worker.verdicts
             yield
 
     app = Application([health, ready], lifespan=[lifespan], openapi_config=None, logging_config=None, debug=False)

@@ -252,6 +252,8 @@ class Reason(enum.StrEnum):
     INVALID_API_KEY = "invalid_api_key"
     CONFLICTING_CREDENTIALS = "conflicting_credentials"
     CLIENT_ADDRESS_UNKNOWN = "client_address_unknown"
+    ORIGINAL_REQUEST_UNKNOWN = "original_request_unknown"
+    PROXY_NOT_TRUSTED = "proxy_not_trusted"
     MALFORMED_REQUEST = "malformed_request"
     TARGET_TOO_LONG = "target_too_long"
     HEADERS_TOO_LARGE = "headers_too_large"

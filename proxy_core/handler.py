@@ -20,6 +20,7 @@ from typing import Any
 import msgspec
 import structlog
 
+from proxy_core.acceptance import judge_answer
 from proxy_core.admission import Admission
 from proxy_core.bindings import Claim
 from proxy_core.concurrency import Concurrency, Seats
@@ -39,15 +40,12 @@ from proxy_core.exchange import Connection, ResponseHead
 from proxy_core.headers import response_headers
 from proxy_core.intake import Intake, Story
 from proxy_core.upstream import Upstream
-from proxy_core.verdict import JUDGED_BY_BODY, Acceptance, upstream_accepted
+from proxy_core.verdict import Acceptance
 from proxy_core.watch import ClientWatch, Receive, Visit
 
 log = structlog.get_logger(__name__)
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
-
-JUDGED_BODY_BYTES = 65_536
-"""How much of an answer to a first use is read before it is decided whether the upstream refused the key."""
 
 BODY_BROKEN = "the request body is malformed or was broken off"
 
@@ -260,18 +258,13 @@ class Gateway:
 
         Returns the body bytes that had to be read for that. Raises RequestRefused if another address was first.
         """
-        read = b""
-        if response.status in JUDGED_BY_BODY:
-            while len(read) < JUDGED_BODY_BYTES and (chunk := await connection.read()):
-                read += chunk
-        content_type = next((value for name, value in response.headers if name == b"content-type"), b"")
-        acceptance = upstream_accepted(response.status, content_type, read, self._profile)
-        if acceptance is Acceptance.ACCEPTED and story.question is not None:
+        judged = await judge_answer(connection, response, self._profile)
+        if judged.acceptance is Acceptance.ACCEPTED and story.question is not None:
             await self._admission.confirm(story.question, claim)
         else:
-            self._events.count(acceptance.value)
+            self._events.count(judged.acceptance.value)
             await claim.release()
-        return read
+        return judged.read
 
     # -- refusing
 

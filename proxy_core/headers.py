@@ -24,7 +24,7 @@ DROP: Final = 1
 TAKE: Final = 2  # read here, made anew for the upstream or left out
 NOTE: Final = 3  # read here and forwarded as it came
 
-_CARRIERS = (b"authorization", b"x-api-key", b"x-goog-api-key", b"mj-api-secret", b"sec-websocket-protocol")
+CARRIERS = (b"authorization", b"x-api-key", b"x-goog-api-key", b"mj-api-secret", b"sec-websocket-protocol")
 _FRAMING = (b"host", b"content-length", b"transfer-encoding", b"connection", b"upgrade", b"expect")
 _ADDRESSES = (
     b"forwarded",
@@ -45,7 +45,7 @@ _DROPPED_FAMILIES = (b"proxy-", b"x-forwarded-")
 # No version of the upstream reads `api-key` (Azure's carrier), but forks do, and clients put model keys into it.
 _SPECIAL: Final[dict[bytes, int]] = {
     **dict.fromkeys((*_ADDRESSES, *_HOP_BY_HOP, *_HANDSHAKE, b"api-key"), DROP),
-    **dict.fromkeys((*_CARRIERS, *_FRAMING, b"x-real-ip", b"x-forwarded-proto", b"x-request-id"), TAKE),
+    **dict.fromkeys((*CARRIERS, *_FRAMING, b"x-real-ip", b"x-forwarded-proto", b"x-request-id"), TAKE),
     **dict.fromkeys((b"user-agent", b"anthropic-version"), NOTE),
 }
 _MEMO_NAMES = 2048

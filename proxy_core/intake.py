@@ -37,6 +37,7 @@ class Story:
     ``scope`` is the server's (ASGI). ``live`` is there once the request was read; ``fingerprint`` is its key's.
     ``question`` is there when memory alone cannot say whether the request may pass.
     ``peer_vouches``: the TCP peer is a trusted proxy that said more of the request than the address.
+    ``target_stays``: whoever forwards the request cannot replace its target, so no key may be in it.
     """
 
     __slots__ = (
@@ -49,6 +50,7 @@ class Story:
         "request_id",
         "route",
         "scope",
+        "target_stays",
     )
 
     live: LiveSettings
@@ -62,6 +64,7 @@ class Story:
         self.fingerprint: bytes | None = None
         self.question: Question | None = None
         self.peer_vouches = False
+        self.target_stays = False
 
     def refusal(self, status: int, reason: Reason, detail: str) -> Reply:
         """In the dialect of the route, as far as it is known."""
@@ -127,6 +130,9 @@ class Intake:
         story.address = address = self._addresses.read(peer, head.real_ip)
         key = credentials.read(route, method, raw_path, query, head)
         rewritten = credentials.rewrite(route, method, raw_path, query, head, key)
+        if story.target_stays and rewritten.target != (raw_path + b"?" + query if query else raw_path):
+            detail = "the API key is in the query, where the proxy in front cannot replace it; send it in a header"
+            raise RequestRefused(400, Reason.MALFORMED_REQUEST, detail)
         story.live = live = self._live.current
         if key is not None:
             now = time.time()

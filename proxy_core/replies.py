@@ -30,6 +30,8 @@ _MESSAGES = {
     Reason.INVALID_API_KEY: "the API key is malformed",
     Reason.CONFLICTING_CREDENTIALS: "the request carries two different API keys",
     Reason.CLIENT_ADDRESS_UNKNOWN: "the gateway cannot tell your network address; its operator has to mend that",
+    Reason.ORIGINAL_REQUEST_UNKNOWN: "the gateway cannot tell your request; its operator has to mend that",
+    Reason.PROXY_NOT_TRUSTED: "verdicts are for the proxies in SENTINEL_TRUSTED_PROXIES only",
     Reason.MALFORMED_REQUEST: "the request is malformed",
     Reason.TARGET_TOO_LONG: "the request's target is longer than this gateway accepts",
     Reason.HEADERS_TOO_LARGE: "the request's headers are larger than this gateway accepts",
