@@ -1,23 +1,27 @@
-"""nginx/forward-auth.conf under a real nginx: its clients see and its upstream gets what they would with Sentinel inline."""
+"""nginx/forward-auth.conf under a real nginx: clients see and the upstream gets what they would with Sentinel inline."""
 
-import contextlib
-import json
+import asyncio
 import re
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from typing import NamedTuple
 
 import httpx
 import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
 
 from benchmarks.stub import RecordedRequest, StubServer
-from tests.stories.owners import bound_networks
 from tests.support import new_api
-from tests.support.gateways import GatewayProcess
-from tests.support.verdict_modes import CARRIERS, Answered, Case, NginxModes, nginx_modes, require_nginx, send
+from tests.support.corpus import CORPUS
+from tests.support.gateways import GatewayProcess, free_port
+from tests.support.verdict_modes import Case, NginxModes, nginx_modes, require_nginx, send
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
-OWNER, STRANGER = "127.0.0.1", "127.0.0.2"
+STRANGER = "127.0.0.2"
+OF_THE_CONNECTION = ("date", "x-request-id")
+OF_THE_HANDSHAKE = ("connection", "upgrade", "sec-websocket-key", "sec-websocket-version")
 
 
 @pytest.fixture(scope="module")
@@ -34,13 +38,175 @@ async def stub(gateway: GatewayProcess) -> AsyncIterator[StubServer]:
         yield running
 
 
-async def test_first(modes, stub, key):
-    case = Case("GET", b"/v1/models", ((b"authorization", b"Bearer " + key.encode()),))
-    a = await send(modes.verdict, case)
-    print(a, stub.requests, modes.log.read_text())
-    for r in stub.requests: print(r.head)
-    b = await send(modes.verdict, case, local=STRANGER)
-    print(b)
-    b2 = await send(modes.inline, case, local=STRANGER)
-    print(b2)
-    assert 0
+@pytest.fixture
+async def client(modes: NginxModes, key: str) -> AsyncIterator[httpx.AsyncClient]:
+    headers = {"authorization": f"Bearer {key}"}
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{modes.verdict}", headers=headers, timeout=30) as running:
+        yield running
+
+
+def echo(key: str, *lines: tuple[bytes, bytes]) -> Case:
+    return Case("POST", b"/v1/echo", ((b"authorization", b"Bearer " + key.encode()), *lines))
+
+
+def clients_requests(stub: StubServer) -> list[RecordedRequest]:
+    """Without Sentinel's own, which ask about a key."""
+    return [request for request in stub.requests if request.values("user-agent") != ["key-ip-sentinel"]]
+
+
+class Seen(NamedTuple):
+    """What a client sees of a refusal, or the upstream of an allowed request."""
+
+    status: int
+    lines: set[tuple[str, str]]
+    bytes: bytes
+    head: bytes = b""
+
+
+async def seen(port: int, stub: StubServer, case: Case) -> Seen:
+    before = len(clients_requests(stub))
+    answered = await send(port, case)
+    if len(requests := clients_requests(stub)) == before:
+        body = re.sub(rb'"request_id":"[^"]+"', b'"request_id":""', answered.body)
+        return Seen(answered.status, {line for line in answered.lines if line[0] not in OF_THE_CONNECTION}, body)
+    request = requests[-1]
+    lines = {(name.decode().lower(), value.decode("latin-1")) for name, value in request.headers}
+    kept = {line for line in lines if line[0] not in (*OF_THE_CONNECTION, *OF_THE_HANDSHAKE)}
+    return Seen(0, kept, request.target, request.head)
+
+
+async def test_every_request_fares_as_with_sentinel_inline(modes, stub):
+    """The same refusal, byte for byte, or the same request for the upstream, header for header."""
+    differences = []
+    for case in CORPUS:
+        expected, found = await seen(modes.inline, stub, case), await seen(modes.verdict, stub, case)
+        if found[:3] != expected[:3] or keys_in(found.head) != keys_in(expected.head):
+            differences.append((case, expected, found))
+    assert differences == []
+
+
+def keys_in(head: bytes) -> list[dict[str, bytes]]:
+    """What every reader of every version of the upstream finds in a request."""
+    return [new_api.keys(new_api.parse(head), version) for version in new_api.NEW_API_VERSIONS] if head else []
+
+
+LIES = [
+    ("x-original-uri", "/api/status"),
+    ("x-original-method", "OPTIONS"),
+    ("x-forwarded-uri", "/api/status"),
+    ("x-forwarded-method", "OPTIONS"),
+    ("x-real-ip", "127.0.0.1"),
+    ("x-forwarded-for", "127.0.0.1"),
+    ("connection", "x-original-uri, x-real-ip, authorization"),
+    ("x-sentinel-target", "/api/status"),
+    ("x-sentinel-client", "127.0.0.1"),
+    ("x-sentinel-status", "200"),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), LIES, ids=lambda text: text.partition(",")[0])
+async def test_no_header_of_a_client_changes_the_verdict(modes, stub, key, name, value):
+    """Neither the request that is judged nor the address, nor what is forwarded."""
+    assert (await send(modes.verdict, echo(key))).status == 200
+    lie = (name.encode(), value.encode())
+    assert (await send(modes.verdict, echo(key, lie))).status == 200
+    forwarded = clients_requests(stub)[-1]
+    assert (forwarded.method, forwarded.target) == (b"POST", b"/v1/echo")
+    assert forwarded.values("authorization") == [f"Bearer {key}"]
+    assert forwarded.values("x-real-ip") == forwarded.values("x-forwarded-for") == ["127.0.0.1"]
+    before = len(stub.requests)
+    refused = await send(modes.verdict, echo(key, lie), local=STRANGER)
+    assert (refused.status, b"from 127.0.0.2" in refused.body) == (403, True)
+    assert len(stub.requests) == before
+
+
+async def test_streams_and_uploads_pass_piece_by_piece(modes, stub, client, key):
+    """A frame is there before the next is made; an upload has begun to arrive before all of it was sent."""
+    ask = {"model": "m", "messages": [], "stream": True}
+    switches = {"x-stub-frames": "1000000", "x-stub-interval-ms": "20"}
+    async with client.stream("POST", "/v1/chat/completions", json=ask, headers=switches) as answer:
+        frames = answer.aiter_text()
+        seen = ""
+        while seen.count('"stub":{') < 3:
+            seen += await anext(frames)
+    assert answer.status_code == 200
+    await stub.until(lambda stats: stats.open_requests == 0)  # the client has left, and the upstream knows
+
+    begun = asyncio.Event()
+
+    async def upload() -> AsyncIterator[bytes]:
+        yield b"x" * 10_000
+        await begun.wait()
+        yield b"y" * 10_000
+
+    async def arrives() -> None:
+        await eventually(lambda: clients_requests(stub)[-1].body_bytes == 10_000)
+        begun.set()
+
+    answered, _ = await asyncio.gather(client.post("/v1/files", content=upload()), arrives())
+    assert answered.json()["bytes"] == 20_000
+
+
+async def test_a_refused_upload_is_not_waited_for(modes, stub, client):
+    """The refusal comes while nearly all of the body is still with the client."""
+    assert (await client.get("/v1/models")).status_code == 200
+    head = (
+        f"POST /v1/files HTTP/1.1\r\nHost: x\r\nAuthorization: {client.headers['authorization']}\r\n"
+        "Content-Length: 50000000\r\n\r\n"
+    )
+    reader, writer = await asyncio.open_connection("127.0.0.1", modes.verdict, local_addr=(STRANGER, 0))
+    writer.write(head.encode() + b"x" * 1000)
+    assert (await reader.readline()).startswith(b"HTTP/1.1 403")
+    writer.close()
+
+
+@pytest.mark.parametrize("protocols", [["realtime"], []])
+async def test_a_websocket_is_judged_and_then_nginx_relays_it(modes, stub, key, protocols):
+    url = f"ws://127.0.0.1:{modes.verdict}/v1/realtime?model=m"
+    headers = {"authorization": f"Bearer {key}"}
+    async with connect(url, additional_headers=headers, subprotocols=protocols or None) as socket:
+        await socket.send("hello")
+        assert "hello" in str(await socket.recv())
+    (handshake,) = clients_requests(stub)
+    assert handshake.values("authorization") == [f"Bearer {key}"]
+    offered = [f"realtime, openai-insecure-api-key.{key}"] if protocols else []
+    assert handshake.values("sec-websocket-protocol") == offered
+    with pytest.raises(InvalidStatus) as refused:
+        await connect(url, additional_headers=headers, local_addr=(STRANGER, 0))
+    assert refused.value.response.status_code == 403
+
+
+async def test_nothing_but_websocket_is_upgraded_to(modes, stub, key):
+    """Another protocol would carry requests past the verdict."""
+    upgrade = ((b"connection", b"upgrade, http2-settings"), (b"upgrade", b"h2c"), (b"http2-settings", b"AAMAAABk"))
+    assert (await send(modes.verdict, echo(key, *upgrade))).status == 200
+    forwarded = clients_requests(stub)[-1]
+    assert forwarded.values("upgrade") == forwarded.values("connection") == forwarded.values("http2-settings") == []
+
+
+async def test_long_targets_and_credentials_fit(modes, stub, key):
+    """As long as nginx takes them from its clients."""
+    query = "a=" + "x" * 7_900
+    login = "Bearer ey" + "J" * 3_900 + ".e30." + "s" * 3_900
+    answered = await send(modes.verdict, Case("GET", f"/v1/echo?{query}".encode(), echo(key).lines))
+    assert answered.status == 200
+    assert clients_requests(stub)[-1].query == query.encode()
+    target = f"/api/user/self?{query}".encode()
+    await send(modes.verdict, Case("GET", target, ((b"authorization", login.encode()),)))
+    assert clients_requests(stub)[-1].values("authorization") == [login]
+
+
+async def test_while_sentinel_does_not_answer_nothing_passes(stub, gateway, tmp_path, key):
+    require_nginx()
+    with nginx_modes(tmp_path, gateway_port=free_port(), upstream_port=gateway.upstream_port) as alone:
+        assert (await send(alone.verdict, echo(key))).status == 500
+    assert stub.requests == []
+
+
+async def test_what_answers_without_a_verdict_lets_nothing_pass(stub, gateway, tmp_path, key):
+    """A 200 from something else than the verdict service names no target: there is nowhere to forward to."""
+    require_nginx()
+    async with StubServer(any_key=True) as other:
+        with nginx_modes(tmp_path, gateway_port=other.port, upstream_port=gateway.upstream_port) as astray:
+            assert (await send(astray.verdict, Case("GET", b"/", echo(key).lines))).status == 502
+    assert stub.requests == []
