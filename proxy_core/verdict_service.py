@@ -4,9 +4,9 @@ Where it stands in the walk: beside `handler`. `app` hands it what comes for `or
 which request, is settled here and in `original`; the rest is the same `intake` and `admission`, so that the verdict is
 the one that the proxied request would have had, recorded once like that.
 
-    200   may pass. The credential headers are the only ones that may go to the upstream; those that
-          ``X-Envoy-Auth-Headers-To-Remove`` lists must not, ``X-Sentinel-Target`` replaces the request's target, and
-          ``X-Sentinel-Client`` is the address for ``X-Real-IP`` and ``X-Forwarded-For``
+    200   may pass, with the credential headers of this answer and none of those that
+          ``X-Envoy-Auth-Headers-To-Remove`` lists; ``X-Sentinel-Target`` replaces the request's target, and
+          ``X-Real-IP`` is the address that was judged
     else  the refusal that the client is to get: status, headers, body
     403   to nginx, which keeps only headers of an ``auth_request``, with the refusal's status in ``X-Sentinel-Status``
           and its body in ``X-Sentinel-Body``
@@ -131,7 +131,7 @@ def _allowed(story: Story, rewritten: Rewritten) -> Reply:
         *rewritten.headers,
         (b"x-envoy-auth-headers-to-remove", b",".join(name for name in _TO_REMOVE if name not in given)),
         (b"x-sentinel-target", rewritten.target),
-        (b"x-sentinel-client", story.address.encoded if story.address is not None else b""),
+        (b"x-real-ip", story.address.encoded if story.address is not None else b""),
         (b"x-request-id", story.request_id),
         (b"cache-control", b"no-store"),
         (b"content-length", b"0"),

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import pytest
 
 from benchmarks.stub import StubServer
-from tests.support.corpus import CORPUS, KEY
+from tests.support.corpus import CORPUS
 from tests.support.gateways import GatewayProcess
 from tests.support.verdict_modes import CARRIERS, Answered, Case, asked, send
 
@@ -52,7 +52,7 @@ async def by_verdict(gateway: GatewayProcess, case: Case, way: str) -> Outcome:
         given = {name: answered.values(name) for name in CARRIERS}
         removed = answered.only("x-envoy-auth-headers-to-remove").split(",")
         assert sorted([*removed, *(name for name in given if given[name])]) == sorted(CARRIERS)
-        assert answered.only("x-sentinel-client") == ADDRESS[1].decode()
+        assert answered.only("x-real-ip") == ADDRESS[1].decode()
         return allowed(given, answered.only("x-sentinel-target").encode("latin-1"))
     if way != "nginx":
         return refused(answered, answered.status, answered.body)

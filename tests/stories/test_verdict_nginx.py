@@ -1,4 +1,4 @@
-"""nginx/forward-auth.conf under a real nginx: clients see and the upstream gets what they would with Sentinel inline."""
+"""nginx/forward-auth.conf under a real nginx: clients see, and the upstream gets, the same as inline."""
 
 import asyncio
 import re
@@ -55,11 +55,11 @@ def clients_requests(stub: StubServer) -> list[RecordedRequest]:
 
 
 class Seen(NamedTuple):
-    """What a client sees of a refusal, or the upstream of an allowed request."""
+    """What a client sees of a refusal (``content``: its body), or the upstream of what was allowed (the target)."""
 
     status: int
     lines: set[tuple[str, str]]
-    bytes: bytes
+    content: bytes
     head: bytes = b""
 
 
