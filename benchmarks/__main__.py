@@ -14,7 +14,7 @@ from typing import NoReturn
 import click
 
 from benchmarks import chat, machine, nginx, report, sse
-from benchmarks.plan import Options, open_chat_peers
+from benchmarks.plan import PEERS, Options, open_chat_peers
 from benchmarks.processes import Bench, BenchError
 
 
@@ -22,7 +22,7 @@ from benchmarks.processes import Bench, BenchError
 @click.option("--scenario", type=click.Choice(["chat", "sse", "all"]), default="all", show_default=True)
 @click.option("--seconds", default=8, show_default=True, help="length of one round of one peer")
 @click.option("--rounds", default=5, show_default=True)
-@click.option("--only", default="", help="peers to measure, separated by commas: nginx, sentinel, target")
+@click.option("--only", default="", help=f"peers, separated by commas: {', '.join(PEERS)}")
 @click.option("--target", help="URL of a proxy that already runs (its upstream: see --serve-upstream)")
 @click.option("--pid", type=int, help="root of the target's process tree, whose CPU time is counted")
 @click.option(
@@ -50,6 +50,7 @@ def command(
 ) -> None:
     """Measure Sentinel beside nginx `proxy_pass` in one run.
 
+    edge is nginx in front of Sentinel, verdict an nginx that forwards by itself and asks Sentinel; both count together.
     The key is random for each run; BENCH_KEY sets it, where a target knows only certain keys.
     """
     names = tuple(name.strip() for name in only.split(",") if name.strip()) or ("nginx", "sentinel")
@@ -131,9 +132,9 @@ def _need_tools(options: Options) -> None:
     if (os.cpu_count() or 1) < 2 or not {options.core, options.load_core} <= os.sched_getaffinity(0):
         print("bench: needs two cores, one for the system under test (see --core, --load-core)", file=sys.stderr)
         sys.exit(2)
-    unknown = set(options.peers) - {"nginx", "sentinel", "target"}
+    unknown = set(options.peers) - set(PEERS)
     if unknown or ("target" in options.peers and not options.target):
-        print("bench: --only takes nginx, sentinel and target, the last together with --target", file=sys.stderr)
+        print(f"bench: --only takes {', '.join(PEERS)}, the last together with --target", file=sys.stderr)
         sys.exit(2)
 
 

@@ -25,8 +25,8 @@ class Peer(NamedTuple):
 
     name: str
     url: str
-    pid: int | None
-    stores_pid: int | None = None
+    pids: tuple[int, ...]
+    stores_pids: tuple[int, ...] = ()
 
 
 class ChatRound(msgspec.Struct, frozen=True):
@@ -58,9 +58,9 @@ def run(
 
 
 def _round(peer: Peer, bench: Bench, *, seconds: int, core: int, key: str) -> ChatRound:
-    before, stores_before, began = cpu_s(peer.pid), cpu_s(peer.stores_pid), time.monotonic()
+    before, stores_before, began = cpu_s(*peer.pids), cpu_s(*peer.stores_pids), time.monotonic()
     figures = wrk.run(peer.url + PATH, seconds=seconds, core=core, key=key, folder=bench.folder)
-    used, stores_used = _since(before, cpu_s(peer.pid)), _since(stores_before, cpu_s(peer.stores_pid))
+    used, stores_used = _since(before, cpu_s(*peer.pids)), _since(stores_before, cpu_s(*peer.stores_pids))
     cpu = per(used, figures.requests)
     stores_cpu = per(stores_used, figures.requests)
     return ChatRound(
@@ -68,7 +68,7 @@ def _round(peer: Peer, bench: Bench, *, seconds: int, core: int, key: str) -> Ch
         cpu_us_per_request=None if cpu is None else cpu * 1e6,
         stores_cpu_us_per_request=None if stores_cpu is None else stores_cpu * 1e6,
         core_share=None if used is None else used / (time.monotonic() - began),
-        rss_mib=rss_mib(peer.pid),
+        rss_mib=rss_mib(*peer.pids),
         wrk=figures,
     )
 

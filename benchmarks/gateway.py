@@ -50,10 +50,13 @@ def _read_addresses(process: subprocess.Popen[bytes], bench: Bench) -> dict[str,
     raise BenchError(f"sentinel services ended before it named its addresses:\n{bench.log_of('stores')}")
 
 
-def start_gateway(bench: Bench, stores: StoresPeer, *, upstream_port: int, port: int, core: int) -> int:
+def start_gateway(
+    bench: Bench, stores: StoresPeer, *, upstream_port: int, port: int, core: int, trusted_proxies: str = ""
+) -> int:
     """``sentinel serve``, one worker. Returns the pid of its process tree's root."""
     name = f"sentinel-{port}"
     environment = _environment(stores, upstream_port=upstream_port, port=port)
+    environment["SENTINEL_TRUSTED_PROXIES"] = trusted_proxies
     process = bench.start(name, [*sentinel(), "serve", "--plane", "proxy"], core=core, environment=environment)
     wait_until(lambda: healthy(port), limit_s=_READY_S, what=name, alive=process, why=lambda: bench.log_of(name))
     return process.pid

@@ -5,7 +5,9 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from benchmarks.processes import Bench, listening, wait_until
+from benchmarks.processes import Bench, BenchError, listening, wait_until
+
+FORWARD_AUTH = Path(__file__).parents[1] / "nginx" / "forward-auth.conf"
 
 _COMMON = """
 daemon off;
@@ -47,6 +49,7 @@ _PROXY = """
       proxy_pass http://model;
       proxy_http_version 1.1;
       proxy_set_header Connection "";
+      proxy_set_header X-Real-IP $remote_addr;
       proxy_buffering {buffering};
       proxy_request_buffering {buffering};
       proxy_read_timeout 300s;
@@ -72,6 +75,26 @@ def start_proxy(bench: Bench, *, port: int, upstream_port: int, core: int, buffe
     """The peer. ``buffering`` as nginx ships it for whole answers, off for streams. Returns its pid."""
     rest = _PROXY.format(port=port, upstream_port=upstream_port, buffering="on" if buffering else "off")
     return _start(bench, f"nginx-proxy-{port}", rest, port=port, core=core)
+
+
+def start_verdict(bench: Bench, *, port: int, upstream_port: int, gateway_port: int, core: int) -> int:
+    """nginx with the configuration that forwards by itself and asks a gateway for verdicts. Returns its pid."""
+    rest = forward_auth(port=port, upstream_port=upstream_port, gateway_port=gateway_port)
+    return _start(bench, f"nginx-verdict-{port}", rest, port=port, core=core)
+
+
+def forward_auth(*, port: int, upstream_port: int, gateway_port: int) -> str:
+    """The shipped configuration with nothing but its addresses changed. Raises BenchError if they are not there."""
+    text = FORWARD_AUTH.read_text(encoding="utf-8")
+    for old, new in (
+        ("listen 80;", f"listen 127.0.0.1:{port} backlog=4096;"),
+        ("server 127.0.0.1:7000;", f"server 127.0.0.1:{gateway_port};"),
+        ("server 127.0.0.1:3000;", f"server 127.0.0.1:{upstream_port};"),
+    ):
+        if text.count(old) != 1:
+            raise BenchError(f"{FORWARD_AUTH} has no line with {old}")
+        text = text.replace(old, new)
+    return text
 
 
 def _start(bench: Bench, name: str, rest: str, *, port: int, core: int) -> int:

@@ -139,17 +139,19 @@ def tree_of(root: int) -> list[int]:
     return found
 
 
-def cpu_s(root: int | None) -> float | None:
-    """User and system seconds of the tree so far; None when there is no such process."""
-    if root is None or not (pids := tree_of(root)):
+def cpu_s(*roots: int) -> float | None:
+    """User and system seconds of the trees so far; None when there is no process."""
+    pids = [pid for root in roots for pid in tree_of(root)]
+    if not pids:
         return None
     stats = [fields for pid in pids if (fields := _stat(pid)) is not None]
     return sum(int(fields[11]) + int(fields[12]) for fields in stats) * _TICK_S
 
 
-def rss_mib(root: int | None) -> float | None:
-    """Resident memory of the tree; pages shared between its processes count once for each."""
-    if root is None or not (pids := tree_of(root)):
+def rss_mib(*roots: int) -> float | None:
+    """Resident memory of the trees; pages shared between their processes count once for each."""
+    pids = [pid for root in roots for pid in tree_of(root)]
+    if not pids:
         return None
     stats = [fields for pid in pids if (fields := _stat(pid)) is not None]
     return sum(int(fields[21]) for fields in stats) * os.sysconf("SC_PAGE_SIZE") / 2**20

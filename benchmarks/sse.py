@@ -71,7 +71,7 @@ def run(bench: Bench, options: Options, *, say: Callable[[str], None]) -> SseRes
     os.sched_setaffinity(0, {options.load_core})
     gc.collect()
     gc.freeze()
-    stub = Peer(CEILING, f"http://127.0.0.1:{stub_port}", None)
+    stub = Peer(CEILING, f"http://127.0.0.1:{stub_port}", ())
     streams, baseline, notes = _settle_streams(stub, stub_pid, options, say=say)
     rounds: dict[str, list[SseRound]] = {}
     peers = open_peers(bench, options, upstream_port=stub_port, buffering=False, say=say)
@@ -130,7 +130,7 @@ def clean(done: SseRound, streams: int) -> bool:
 def _round(peer: Peer, stub_pid: int, streams: int, options: Options) -> SseRound:
     length_s = _RAMP_S + SETTLE_S + options.seconds + _TAIL_S
     ask = Ask(frames=int(length_s * 1000 / INTERVAL_MS), interval_ms=INTERVAL_MS)
-    used = _Used(peer.pid, peer.stores_pid, stub_pid, os.getpid())
+    used = _Used(peer.pids, peer.stores_pids, (stub_pid,), (os.getpid(),))
     tally, window = uvloop.run(
         read_streams(peer.url, options.key, streams, ask, settle_s=SETTLE_S, seconds=options.seconds, mark=used.mark)
     )
@@ -139,17 +139,17 @@ def _round(peer: Peer, stub_pid: int, streams: int, options: Options) -> SseRoun
 
 
 class _Used:
-    """CPU seconds of some process trees between two marks."""
+    """CPU seconds of some groups of process trees between two marks."""
 
-    def __init__(self, *pids: int | None) -> None:
-        self._pids = pids
+    def __init__(self, *groups: tuple[int, ...]) -> None:
+        self._groups = groups
         self._marks: list[list[float | None]] = []
         self.rss_mib: float | None = None
 
     def mark(self) -> None:
-        self.rss_mib = rss_mib(self._pids[0])
+        self.rss_mib = rss_mib(*self._groups[0])
         # Our own children are the peers: of us, only we ourselves count.
-        self._marks.append([_own_cpu_s() if pid == os.getpid() else cpu_s(pid) for pid in self._pids])
+        self._marks.append([_own_cpu_s() if pids == (os.getpid(),) else cpu_s(*pids) for pids in self._groups])
 
     def seconds(self, position: int) -> float | None:
         before, after = self._marks[0][position], self._marks[1][position]

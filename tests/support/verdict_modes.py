@@ -19,7 +19,6 @@ from benchmarks import nginx
 from benchmarks.processes import listening
 from tests.support.gateways import free_port
 
-FORWARD_AUTH = Path(__file__).parents[2] / "nginx" / "forward-auth.conf"
 CARRIERS = ("authorization", "x-api-key", "x-goog-api-key", "sec-websocket-protocol", "mj-api-secret", "api-key")
 START_LIMIT_S = 20.0
 READ_LIMIT_S = 60.0
@@ -147,14 +146,9 @@ def require_nginx() -> str:
 
 @contextlib.contextmanager
 def nginx_modes(folder: Path, *, gateway_port: int, upstream_port: int) -> Iterator[NginxModes]:
-    """The shipped configuration with nothing but its addresses changed."""
+    """Both modes in front of one gateway and one upstream, until the block ends."""
     modes = NginxModes(free_port(), free_port(), folder / "error.log")
-    places = {
-        "listen 80;": f"listen 127.0.0.1:{modes.verdict};",
-        "server 127.0.0.1:7000;": f"server 127.0.0.1:{gateway_port};",
-        "server 127.0.0.1:3000;": f"server 127.0.0.1:{upstream_port};",
-    }
-    text = replaced(FORWARD_AUTH.read_text(encoding="utf-8"), places)
+    text = nginx.forward_auth(port=modes.verdict, upstream_port=upstream_port, gateway_port=gateway_port)
     (folder / "forward-auth.conf").write_text(text, encoding="utf-8")
     user = "user root;" if os.geteuid() == 0 else ""
     (folder / "nginx.conf").write_text(_WRAPPER.format(folder=folder, inline=modes.inline, user=user))
@@ -167,13 +161,6 @@ def nginx_modes(folder: Path, *, gateway_port: int, upstream_port: int) -> Itera
     finally:
         process.terminate()
         process.communicate(timeout=START_LIMIT_S)
-
-
-def replaced(text: str, places: dict[str, str]) -> str:
-    for old, new in places.items():
-        assert text.count(old) == 1, old
-        text = text.replace(old, new)
-    return text
 
 
 def _wait_until_listening(process: "subprocess.Popen[bytes]", ports: Sequence[int]) -> None:
