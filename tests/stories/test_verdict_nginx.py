@@ -13,7 +13,7 @@ from websockets.exceptions import InvalidStatus
 from benchmarks.stub import RecordedRequest, StubServer
 from tests.support import new_api
 from tests.support.corpus import CORPUS
-from tests.support.gateways import GatewayProcess, free_port
+from tests.support.gateways import GatewayProcess, free_port, running_gateway
 from tests.support.verdict_modes import Case, NginxModes, nginx_modes, require_nginx, send
 from tests.support.waiting import eventually
 
@@ -210,3 +210,49 @@ async def test_what_answers_without_a_verdict_lets_nothing_pass(stub, gateway, t
         with nginx_modes(tmp_path, gateway_port=other.port, upstream_port=gateway.upstream_port) as astray:
             assert (await send(astray.verdict, Case("GET", b"/", echo(key).lines))).status == 502
     assert stub.requests == []
+
+
+async def test_a_piece_passes_although_nothing_asks_nginx_to(gateway, stub, tmp_path, key):
+    """An upstream that does not say ``X-Accel-Buffering: no``: its first piece is there before it sends the next."""
+    require_nginx()
+    arrived = asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nfirst")
+        await arrived.wait()
+        writer.write(b"later")
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server, asyncio.timeout(60):
+        with nginx_modes(tmp_path, gateway_port=gateway.port, upstream_port=port) as direct:
+            url, headers = f"http://127.0.0.1:{direct.verdict}/v1/x", {"authorization": f"Bearer {key}"}
+            async with httpx.AsyncClient(timeout=60) as client, client.stream("GET", url, headers=headers) as answered:
+                pieces = answered.aiter_bytes()
+                assert await anext(pieces) == b"first"
+                arrived.set()
+                assert await anext(pieces) == b"later"
+
+
+async def test_what_cannot_be_decided_is_refused_as_inline(own_stores, tmp_path, key):
+    """Without an upstream to ask about the key, and without stores: status, headers and body of the inline mode."""
+    require_nginx()
+    with (
+        running_gateway(pg_dsn=own_stores.pg_dsn, redis_url=own_stores.redis_url, upstream_port=free_port()) as gateway,
+        nginx_modes(tmp_path, gateway_port=gateway.port, upstream_port=gateway.upstream_port) as modes,
+    ):
+        await same_refusal(modes, echo(key), 502, "upstream_unavailable")
+        own_stores.postgres.kill()
+        own_stores.valkey.kill()
+        await same_refusal(modes, echo(key), 503, "binding_store_unavailable")
+
+
+async def same_refusal(modes: NginxModes, case: Case, status: int, code: str) -> None:
+    answers = [await send(port, case) for port in (modes.inline, modes.verdict)]
+    lines = [{line for line in answer.lines if line[0] not in OF_THE_CONNECTION} for answer in answers]
+    assert [answer.status for answer in answers] == [status, status]
+    assert lines[1] == lines[0]
+    assert answers[1].body == answers[0].body
+    assert code.encode() in answers[1].body
