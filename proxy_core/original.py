@@ -23,7 +23,7 @@ PATH: Final = b"/sentinel/verdict"
 
 
 class _Way(NamedTuple):
-    """``rewrites``: the proxy forwards our target and can have a refusal only packed into headers (nginx)."""
+    """The headers that say it. ``rewrites``: the proxy forwards the target of our answer."""
 
     method: bytes
     target: bytes
@@ -44,7 +44,6 @@ class OriginalRequest(msgspec.Struct, frozen=True, gc=False):
     """The client's request; ``headers`` without what the proxy added to describe it.
 
     ``rewritten_target``: the proxy forwards the target that the verdict names, else the client's own.
-    ``packed``: the proxy passes on neither status nor body of a refusal, only headers.
     """
 
     method: str
@@ -52,7 +51,6 @@ class OriginalRequest(msgspec.Struct, frozen=True, gc=False):
     query: bytes
     headers: list[tuple[bytes, bytes]]
     rewritten_target: bool
-    packed: bool
 
     def __repr__(self) -> str:
         return "OriginalRequest(…)"
@@ -64,7 +62,7 @@ class OriginalRequest(msgspec.Struct, frozen=True, gc=False):
 
 
 def says_nginx(scope: dict[str, Any]) -> bool:
-    """Whether the asking proxy is one that passes on only headers, whatever else may be wrong with what it says."""
+    """Whether nginx asks, which passes on only headers of a refusal; whatever else may be wrong with what it says."""
     return any(name in (_WAYS[0].method, _WAYS[0].target) for name, _ in scope["headers"])
 
 
@@ -85,7 +83,7 @@ def read_original(scope: dict[str, Any]) -> OriginalRequest:
         # Proxies keep `Upgrade` to themselves when they ask; no handshake can do without the key (RFC 6455 4.1).
         headers += _HANDSHAKE
     raw_path, _, query = target.partition(b"?")
-    return OriginalRequest(method, raw_path, query, headers, rewritten_target=rewrites, packed=rewrites)
+    return OriginalRequest(method, raw_path, query, headers, rewritten_target=rewrites)
 
 
 def _said(scope: dict[str, Any], said: dict[bytes, list[bytes]]) -> tuple[str, bytes, bool]:
