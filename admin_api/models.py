@@ -140,6 +140,8 @@ class InterceptRow(Row):
     user_agent: Mapped[str] = mapped_column(Text)
     gateway: Mapped[str] = mapped_column(Text)
     repeat_count: Mapped[int] = mapped_column(BigInteger, server_default=text("1"))
+    peer: Mapped[str | None] = mapped_column(INET)
+    """The TCP peer from which the request came: the client, or a proxy whose word was taken for it. None: not told."""
 
 
 class IngestBatchRow(Row):
@@ -279,3 +281,41 @@ class AdminAuditRow(Row):
     before: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
     after: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
     request_id: Mapped[str] = mapped_column(Text, server_default=text("''"))
+
+
+class HourlyMetricRow(Row):
+    """What all gateways counted in one hour (UTC), as the roll-up last saw it; no figure in it is ever lowered.
+
+    An hour has one row for each life of its counters in Redis (``part``), whose sum it is: more than one say that Redis
+    lost its data meanwhile.
+    """
+
+    __tablename__ = "hourly_metric"
+
+    at: Mapped[datetime] = mapped_column(Moment, primary_key=True)
+    part: Mapped[str] = mapped_column(Text, primary_key=True)
+    requests: Mapped[int] = mapped_column(BigInteger)
+    allowed: Mapped[int] = mapped_column(BigInteger)
+    intercepted: Mapped[int] = mapped_column(BigInteger)
+    observed: Mapped[int] = mapped_column(BigInteger)
+    claims: Mapped[int] = mapped_column(BigInteger)
+    errors: Mapped[dict[str, int]] = mapped_column(JSONB)
+    """By the code that the client got."""
+    bytes_in: Mapped[int] = mapped_column(BigInteger)
+    bytes_out: Mapped[int] = mapped_column(BigInteger)
+    added_time: Mapped[list[int]] = mapped_column(ARRAY(BigInteger))
+    """The buckets of `proxy_core.histogram`."""
+    partial: Mapped[bool]
+    """A gateway worker has not said that it delivered all of this hour, or Redis lost some of it."""
+
+
+class DistinctMetricRow(Row):
+    """How many different keys and addresses an hour or a day (UTC) saw, within about a percent."""
+
+    __tablename__ = "distinct_metric"
+    __table_args__ = (CheckConstraint("step IN ('hour', 'day')", name="step_known"),)
+
+    step: Mapped[str] = mapped_column(Text, primary_key=True)
+    at: Mapped[datetime] = mapped_column(Moment, primary_key=True)
+    keys: Mapped[int] = mapped_column(BigInteger)
+    addresses: Mapped[int] = mapped_column(BigInteger)

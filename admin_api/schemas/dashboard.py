@@ -1,5 +1,9 @@
-"""The dashboard on the wire: today's figures, totals, what is intercepted most, what is new, which stores answer."""
+"""The dashboard on the wire: today's figures, totals, what is intercepted most, what is new, which stores answer.
 
+And its history: the same figures by the hour or the day.
+"""
+
+import enum
 from datetime import datetime
 
 from msgspec import Struct
@@ -92,3 +96,52 @@ class Dashboard(Struct, frozen=True):
     totals: Totals | None
     most_intercepted: TopIntercepted | None
     newest_bindings: list[NewBinding] | None
+
+
+class HistoryStep(enum.StrEnum):
+    """Hours and days are those of UTC."""
+
+    HOUR = "hour"
+    DAY = "day"
+
+
+class HistoryPoint(Struct, frozen=True):
+    """What all gateways saw from ``at`` on, for one step.
+
+    ``partial``: the figures are not (yet) all that happened: the interval is not over, a gateway that counted in it has
+    not delivered the rest or died with it, Redis lost some, or nobody was there to count.
+    ``requests``: all that came. ``allowed`` includes ``observed`` ones and those that passed unbound. ``intercepted``:
+    refused for their key's binding. ``claims``: keys that got an owner. ``errors``: all other refusals and broken
+    answers, by the code that the client got. ``keys`` and ``addresses``: how many different ones were used or
+    intercepted, within about a percent; those of a day are not the sum of its hours.
+    ``bytes_in``, ``bytes_out``: request and response bodies. ``added_p50_ms``, ``added_p99_ms``: how long requests that
+    passed were held until it was decided that they may, look-ups in the stores included; null when none passed.
+    """
+
+    at: datetime
+    partial: bool
+    requests: int
+    allowed: int
+    intercepted: int
+    observed: int
+    claims: int
+    errors: dict[str, int]
+    keys: int
+    addresses: int
+    bytes_in: int
+    bytes_out: int
+    added_p50_ms: float | None
+    added_p99_ms: float | None
+
+
+class History(Struct, frozen=True):
+    """A point for every step from ``since`` to ``until`` (exclusive), oldest first, none of the future; the last one
+    may still be going on. ``since`` is what was asked for, at the beginning of its step.
+
+    Figures come once a minute. Hours are kept for 400 days.
+    """
+
+    step: HistoryStep
+    since: datetime
+    until: datetime
+    items: list[HistoryPoint]
