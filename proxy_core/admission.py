@@ -15,14 +15,12 @@ import msgspec
 import structlog
 
 from proxy_core.bindings import Bindings, Claim, ClaimedElsewhere
-from proxy_core.contracts import Action, Binding, ClientAddress, KeyIdentity, LiveSettings, Reason, Verdict
+from proxy_core.contracts import INTERCEPTS, Action, Binding, ClientAddress, KeyIdentity, LiveSettings, Verdict
 from proxy_core.errors import RequestRefused, StoreUnavailable
 from proxy_core.events import Events
 from proxy_core.verdict import ALLOWED, REFUSED_ELSEWHERE, STATUS, elsewhere, failsafe, judge, may_claim
 
 log = structlog.get_logger(__name__)
-
-_RECORDED = frozenset((Reason.KEY_BANNED, Reason.KEY_BOUND_TO_OTHER_ADDRESS))
 
 
 class Question(msgspec.Struct, frozen=True, gc=False):
@@ -116,7 +114,7 @@ class Admission:
                 events.touch(binding.id, binding.fingerprint, question.address.text, question.now)
         elif not refused and reason is None:
             events.count("allowed_unbound")
-        if reason in _RECORDED:
+        if reason in INTERCEPTS:
             events.intercept(
                 question.identity,
                 question.address,
@@ -127,6 +125,7 @@ class Admission:
                 path=question.path,
                 user_agent=question.user_agent,
                 now=question.now,
+                peer=question.peer,
             )
         if refused and reason is not None:
             raise RequestRefused(STATUS[reason], reason, "")

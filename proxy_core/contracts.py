@@ -269,6 +269,10 @@ class Reason(enum.StrEnum):
     INTERNAL_ERROR = "internal_error"
 
 
+INTERCEPTS = frozenset((Reason.KEY_BANNED, Reason.KEY_BOUND_TO_OTHER_ADDRESS))
+"""The reasons that are about a key's binding: each such request is recorded, also one that was only observed."""
+
+
 class Action(enum.Enum):
     ALLOW = "allow"
     LEARN = "learn"
@@ -292,6 +296,7 @@ class Intercept(msgspec.Struct, frozen=True):
     """One refused (or observed) request, as it leaves the worker for the event stream.
 
     ``repeat_count`` counts the identical ones (key, address, reason) that the batch folded into this first one.
+    ``peer`` is the TCP peer from which it came, ``""`` in batches of versions that did not tell.
     """
 
     event_id: bytes
@@ -307,6 +312,7 @@ class Intercept(msgspec.Struct, frozen=True):
     user_agent: str
     gateway: str
     repeat_count: int = 1
+    peer: str = ""
 
 
 class Touch(msgspec.Struct, frozen=True):

@@ -131,6 +131,7 @@ class Events:
         path: bytes,
         user_agent: bytes,
         now: float,
+        peer: str = "",
     ) -> None:
         """A request that was refused, or with ``enforced`` False would have been. ``path``, ``user_agent``: raw."""
         if not enforced:
@@ -157,6 +158,7 @@ class Events:
                 path=_printable(path.partition(b"?")[0], PATH_MAX_BYTES),
                 user_agent=_printable(user_agent, USER_AGENT_MAX_BYTES),
                 gateway=self._gateway,
+                peer=peer,
             )
         )
 

@@ -48,16 +48,16 @@ RETURNING batch_id
 _INTERCEPTS_SQL = """
 WITH incoming AS MATERIALIZED (
     SELECT * FROM unnest($1::bytea[], $2::timestamptz[], $3::bytea[], $4::text[], $5::inet[], $6::text[], $7::text[],
-                         $8::boolean[], $9::text[], $10::text[], $11::text[], $12::text[], $13::bigint[])
+                         $8::boolean[], $9::text[], $10::text[], $11::text[], $12::text[], $13::bigint[], $14::inet[])
         AS given (event_id, at, key_hash, key_hint, client, bound_networks, reason,
-                  enforced, method, path, user_agent, gateway, repeat_count)
+                  enforced, method, path, user_agent, gateway, repeat_count, peer)
 ), earlier AS MATERIALIZED (
     SELECT i.event_id, i.repeat_count, e.event_id AS into_id, e.at AS into_at
     FROM incoming i
     CROSS JOIN LATERAL (
         SELECT r.event_id, r.at FROM intercept r
         WHERE r.key_hash = i.key_hash AND r.client = i.client AND r.reason = i.reason AND r.enforced = i.enforced
-          AND r.at > i.at - $14::interval AND r.at < i.at + $14::interval
+          AND r.at > i.at - $15::interval AND r.at < i.at + $15::interval
         ORDER BY r.at LIMIT 1
     ) e
 ), folded AS (
@@ -66,9 +66,9 @@ WITH incoming AS MATERIALIZED (
     WHERE r.event_id = f.into_id AND r.at = f.into_at
 )
 INSERT INTO intercept (event_id, at, key_hash, key_hint, client, bound_networks, reason,
-                       enforced, method, path, user_agent, gateway, repeat_count)
+                       enforced, method, path, user_agent, gateway, repeat_count, peer)
 SELECT event_id, at, key_hash, key_hint, client, string_to_array(bound_networks, ' ')::cidr[], reason,
-       enforced, method, path, user_agent, gateway, repeat_count
+       enforced, method, path, user_agent, gateway, repeat_count, peer
 FROM incoming WHERE event_id NOT IN (SELECT event_id FROM earlier)
 ON CONFLICT DO NOTHING
 """
@@ -232,6 +232,7 @@ async def _insert(connection: "asyncpg.Connection[asyncpg.Record]", rows: Sequen
         [row.user_agent for row in rows],
         [row.gateway for row in rows],
         [row.repeat_count for row in rows],
+        [_address(row.peer) for row in rows],
         timedelta(seconds=FOLD_WINDOW_S),
     )
 
@@ -251,6 +252,14 @@ async def _touch(connection: "asyncpg.Connection[asyncpg.Record]", touches: Sequ
         [touch.last_ip for touch in touches],
         [touch.requests for touch in touches],
     )
+
+
+def _address(text: str) -> str | None:
+    """None for what is none: no intercept is lost for want of its peer. Of a link-local one the zone stays away."""
+    try:
+        return str(ipaddress.ip_address(text.partition("%")[0]))
+    except ValueError:
+        return None
 
 
 def _moment(at: float) -> datetime:

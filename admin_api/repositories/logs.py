@@ -30,7 +30,7 @@ ROWS_AT_ONCE = 500
 COLUMNS = """i.event_id, i.at, host(i.client) AS client, i.key_hint, i.key_hash,
     (SELECT b.id FROM binding b WHERE b.key_hash = i.key_hash) AS binding_id,
     CAST(i.bound_networks AS text[]) AS bound_networks, i.reason, i.enforced, i.repeat_count,
-    i.method, i.path, i.user_agent, i.gateway"""
+    i.method, i.path, i.user_agent, i.gateway, host(i.peer) AS peer"""
 
 
 class LogFilter(msgspec.Struct, frozen=True):
@@ -104,6 +104,7 @@ def view(row: Any) -> InterceptView:
         path=row.path,
         user_agent=row.user_agent,
         gateway=row.gateway,
+        peer=row.peer,
     )
 
 

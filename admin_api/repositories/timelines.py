@@ -91,7 +91,7 @@ FROM admin_audit WHERE subject_kind = 'binding' AND subject_id = :subject
 
 _INTERCEPTS = """
 SELECT at AS at_, event_id AS id_, host(client) AS client, reason, enforced, method, path, user_agent, gateway,
-    repeat_count, bound_networks::text[] AS bound_networks
+    host(peer) AS peer, repeat_count, bound_networks::text[] AS bound_networks
 FROM intercept WHERE key_hash = :key_hash
 """
 

@@ -21,6 +21,7 @@ class InterceptView(Struct, frozen=True):
 
     ``reason`` is a `Reason`, or one of another version. ``enforced`` False: observed, the request passed.
     ``bound_networks``: what the key was bound to at that moment. ``binding_id`` null: nobody owns the key now.
+    ``peer``: from whom the connection came, a trusted proxy if it is not the client; null: not recorded.
     """
 
     event_id: str
@@ -37,6 +38,7 @@ class InterceptView(Struct, frozen=True):
     path: str
     user_agent: str
     gateway: str
+    peer: str | None
 
 
 class InterceptPage(Struct, frozen=True):

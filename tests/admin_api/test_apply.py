@@ -5,12 +5,13 @@ import os
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from admin_api.jobs import apply
-from proxy_core.contracts import Reason
+from proxy_core.contracts import EventBatch, Reason
 from tests.admin_api.batches import KEY, NOW, batch, intercept, new_binding, touch
 
 pytestmark = pytest.mark.anyio
@@ -34,7 +35,7 @@ async def repeats(pg) -> list[int]:
 
 
 async def test_an_intercept_becomes_a_row_with_all_that_it_says(pg):
-    event = intercept(client="2001:db8:1::5", enforced=False, repeat_count=3)
+    event = intercept(client="2001:db8:1::5", enforced=False, repeat_count=3, peer="127.0.0.1")
     assert await apply.apply_batches(pg, [batch(event)]) == apply.Applied(batches=1, intercepts=3, touches=0)
     row = dict(
         await pg.fetchrow("SELECT *, host(client) AS address, bound_networks::text[] AS networks FROM intercept")
@@ -42,7 +43,7 @@ async def test_an_intercept_becomes_a_row_with_all_that_it_says(pg):
     assert row["event_id"] == event.event_id
     assert row["at"] == moment(NOW)
     assert (row["key_hash"], row["key_hint"]) == (KEY, "abcd…wxyz")
-    assert row["address"] == "2001:db8:1::5"
+    assert (row["address"], str(row["peer"])) == ("2001:db8:1::5", "127.0.0.1")
     assert row["networks"] == ["203.0.113.0/24", "2001:db8::/64"]
     assert (row["reason"], row["enforced"], row["repeat_count"]) == ("key_bound_to_other_address", False, 3)
     assert (row["method"], row["path"], row["user_agent"], row["gateway"]) == (
@@ -51,6 +52,20 @@ async def test_an_intercept_becomes_a_row_with_all_that_it_says(pg):
         "tests",
         "gw",
     )
+
+
+async def test_an_intercept_without_a_usable_peer_is_kept_all_the_same(pg):
+    """Batches of a version that did not tell it, peers that are no addresses, and a link-local one with its zone."""
+    for number, peer in enumerate(("", "unix", "fe80::1%eth0")):
+        await apply.apply_batches(pg, [batch(intercept(client=f"198.51.100.{number}", peer=peer))])
+    assert await pg.fetch("SELECT host(peer) FROM intercept ORDER BY client") == [(None,), (None,), ("fe80::1",)]
+
+
+def test_a_batch_from_before_peers_were_told_can_be_read():
+    old = msgspec.msgpack.decode(msgspec.msgpack.encode(batch(intercept())))
+    del old["intercepts"][0]["peer"]
+    [event] = msgspec.msgpack.decode(msgspec.msgpack.encode(old), type=EventBatch).intercepts
+    assert event.peer == ""
 
 
 async def test_a_batch_that_comes_again_changes_nothing(pg):

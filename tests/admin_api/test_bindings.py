@@ -89,8 +89,8 @@ async def add_intercept(pg, key, at, client="198.51.100.9"):
     known = identity(key)
     await pg.execute(
         "INSERT INTO intercept (event_id, at, key_hash, key_hint, client, bound_networks, reason, enforced, method,"
-        " path, user_agent, gateway)"
-        " VALUES ($1, $2, $3, $4, $5, $6, 'key_bound_to_other_address', true, 'POST', '/v1', '', 'g')",
+        " path, user_agent, gateway, peer)"
+        " VALUES ($1, $2, $3, $4, $5, $6, 'key_bound_to_other_address', true, 'POST', '/v1', '', 'g', '10.0.0.2')",
         uuid.uuid4().bytes, at, known.fingerprint, known.hint, client, ["203.0.113.0/24"],
     )  # fmt: skip
 
@@ -110,6 +110,7 @@ async def test_a_timeline_tells_networks_edits_and_intercepts_latest_first(api, 
     assert (audit["action"], audit["actor"], audit["reason"]) == ("binding:ban", "root", "stolen")
     assert (audit["before"]["status"], audit["after"]["status"]) == ("active", "banned")
     assert (intercept["client"], intercept["bound_networks"]) == ("198.51.100.9", ["203.0.113.0/24"])
+    assert intercept["peer"] == "10.0.0.2"
     assert (network["network"], network["source"]) == ("203.0.113.7/32", "first_use")
 
 

@@ -156,4 +156,5 @@ async def test_pieces_come_before_the_rows_have_ended():
 ROW = InterceptView(
     event_id="00", at=datetime.now(UTC), client=None, hint="", fingerprint="", binding_id=None, bound_networks=[],
     reason="key_banned", enforced=True, repeat_count=1, method="GET", path="/v1", user_agent="u" * 100, gateway="g",
+    peer=None,
 )  # fmt: skip

@@ -17,8 +17,8 @@ ALICE, BOB = b"a" * 32, b"b" * 32
 BANNED, ELSEWHERE = "key_banned", "key_bound_to_other_address"
 INSERT = """
 INSERT INTO intercept (event_id, at, key_hash, key_hint, client, bound_networks, reason, enforced, method, path,
-                       user_agent, gateway, repeat_count)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'POST', $9, $10, $11, $12)
+                       user_agent, gateway, repeat_count, peer)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'POST', $9, $10, $11, $12, $13)
 """
 
 
@@ -31,10 +31,11 @@ class Log:
     async def add(
         self, path="/", *, ago=0.0, key=ALICE, hint="Abcd…wxyz", client="198.51.100.7", reason=ELSEWHERE, enforced=True,
         agent="sdk", gateway="gw", repeats=1, bound=("203.0.113.0/24",), event_id=None,
+        peer=None,
     ):  # fmt: skip
         at = NOW - timedelta(seconds=ago)
         event_id = event_id or os.urandom(16)
-        values = (event_id, at, key, hint, client, list(bound), reason, enforced, path, agent, gateway, repeats)
+        values = (event_id, at, key, hint, client, list(bound), reason, enforced, path, agent, gateway, repeats, peer)
         await self.pg.execute(INSERT, *values)
         return event_id
 
@@ -59,7 +60,8 @@ async def paths(api, **filters) -> list[str]:
 
 async def test_an_intercept_is_shown_whole(api, log, pg):
     binding_id = await new_binding(pg, ALICE)
-    event_id = await log.add("/v1/chat", client="2001:db8::7", enforced=False, repeats=4, bound=["10.0.0.0/8", "::/64"])
+    event_id = await log.add("/v1/chat", client="2001:db8::7", enforced=False, repeats=4, bound=["10.0.0.0/8", "::/64"],
+                             peer="10.0.0.2")  # fmt: skip
     await log.add(key=BOB, client=None, ago=1, bound=[])
     items = (await api.get("/logs")).json()["items"]
     assert items[0] == {
@@ -77,7 +79,9 @@ async def test_an_intercept_is_shown_whole(api, log, pg):
         "path": "/v1/chat",
         "user_agent": "sdk",
         "gateway": "gw",
+        "peer": "10.0.0.2",
     }
+    assert items[1]["peer"] is None
     assert (items[1]["binding_id"], items[1]["client"], items[1]["bound_networks"]) == (None, None, [])
 
 

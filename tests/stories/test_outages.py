@@ -123,12 +123,13 @@ async def test_what_was_recorded_survives_the_gateway_and_the_worker(client, stu
     with running_worker(gateway):
         statement = (
             "SELECT concat_ws('|', request_count, intercept_count, host(last_ip), "
-            "(SELECT sum(repeat_count) FROM intercept), (SELECT string_agg(DISTINCT reason, ',') FROM intercept)) "
+            "(SELECT sum(repeat_count) FROM intercept), "
+            "(SELECT string_agg(DISTINCT reason || '|' || host(peer), ',') FROM intercept)) "
             "FROM binding"
         )
 
         async def recorded() -> bool:
             rows = rows_of(own_stores, own_stores.pg_dsn, statement)
-            return rows == [f"3|2|{OWNER}|2|key_bound_to_other_address"]
+            return rows == [f"3|2|{OWNER}|2|key_bound_to_other_address|127.0.0.1"]
 
         await eventually_async(recorded)
