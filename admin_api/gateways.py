@@ -70,12 +70,13 @@ async def stream(redis: Redis) -> StreamView:
 
     async def read() -> StreamView:
         pipe = client.pipeline(transaction=False)
-        length, dead = await pipe.xlen(keyspace.EVENTS_STREAM).xlen(keyspace.DEAD_LETTERS_STREAM).execute()
+        pipe.xlen(keyspace.EVENTS_STREAM).xlen(keyspace.DEAD_LETTERS_STREAM)
+        length, dead, oldest, now = await pipe.xrange(keyspace.EVENTS_STREAM, count=1).time().execute()
         try:
             pending = (await client.xpending(keyspace.EVENTS_STREAM, keyspace.EVENTS_GROUP))["pending"]
         except ResponseError:  # nobody has read from it yet, so there is no group
             pending = 0
-        return StreamView(length, pending, dead)
+        return StreamView(length, pending, dead, _waiting_s(oldest, now))
 
     return await _ask(read)
 
@@ -149,6 +150,14 @@ def _worker(worker: Worker, vitals: Vitals) -> WorkerView:
         spooled_bytes=vitals.spooled_bytes,
         counts=dict(sorted(vitals.counts.items())),
     )
+
+
+def _waiting_s(oldest: list[tuple[bytes, Any]], now: tuple[int, int]) -> float:
+    """What was applied is deleted, so the first entry is the oldest that was not; its id begins with the time in ms."""
+    if not oldest:
+        return 0.0
+    since_ms = int(oldest[0][0].partition(b"-")[0])
+    return round(max(0.0, now[0] + now[1] / 1_000_000 - since_ms / 1000), 3)
 
 
 def _read(value: bytes | None) -> Vitals | None:

@@ -254,6 +254,9 @@ class Worker:
             batches_dropped=events.batches_dropped,
             spooled_bytes=events.spooled_bytes,
             counts=events.counts | gateway.counts() | {"allowed": events.allowed},
+            bytes_in=self._upstream.sent_bytes,
+            bytes_out=self._upstream.received_bytes,
+            added_time=tuple(gateway.added_time.counts),
         )
 
 

@@ -78,6 +78,8 @@ class Connection(asyncio.Protocol):
         "busy",
         "head",
         "idle_since",
+        "received_bytes",
+        "sent_bytes",
     )
 
     def __init__(self, limits: Limits, on_closed: Callable[["Connection"], None]) -> None:
@@ -99,6 +101,7 @@ class Connection(asyncio.Protocol):
         self.head: ResponseHead | None = None
         self.busy = False
         self.idle_since = 0.0
+        self.sent_bytes = self.received_bytes = 0
 
     def __repr__(self) -> str:
         if not self.is_open:
@@ -125,6 +128,7 @@ class Connection(asyncio.Protocol):
         """Sends part of the request. A connection already lost is not an error here: the reader will be told."""
         transport = self._transport
         if transport is not None and self._error is None:
+            self.sent_bytes += len(data)
             transport.write(data)
 
     async def drain(self) -> None:
@@ -233,6 +237,7 @@ class Connection(asyncio.Protocol):
             # Bytes that nobody asked for: an answer to them would belong to the next request.
             self.abort()
             return
+        self.received_bytes += len(data)
         if self.head is None:
             self._head_bytes += len(data)
         try:

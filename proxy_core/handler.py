@@ -14,6 +14,7 @@ Rules for whoever edits this file:
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -38,6 +39,7 @@ from proxy_core.errors import (
 from proxy_core.events import Events
 from proxy_core.exchange import Connection, ResponseHead
 from proxy_core.headers import response_headers
+from proxy_core.histogram import Histogram
 from proxy_core.intake import Intake, Story
 from proxy_core.upstream import Upstream
 from proxy_core.verdict import Acceptance
@@ -96,8 +98,11 @@ class Gateway:
         self._profile = rooms.profile
         self._body_max_bytes = rooms.body_max_bytes
         self._answers = [0] * 10
+        self.added_time = Histogram()
+        """How long requests that passed were held until it was decided that they may."""
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        came_ns = time.perf_counter_ns()
         intake = self._intake
         story = Exchange(scope, receive, send, intake.next_request_id())
         self._watch.enter(story.visit)
@@ -109,6 +114,7 @@ class Gateway:
             live = story.live
             if live.max_concurrent_per_key or live.max_concurrent_per_address:
                 await self._take_seats(story)
+            self.added_time.add(time.perf_counter_ns() - came_ns)
             await self._forward(story, head, request)
         except RequestRefused as refused:
             await self._refuse(story, refused.status, refused.reason, refused.detail)

@@ -7,16 +7,18 @@ nothing waits for it.
 Rules for whoever edits this file:
 
 - The request path pays nothing for it: it reads what the nouns count anyway.
-- Day counters get what was counted since the last write that is known to have arrived. A write whose fate is unknown
+- Hours and days get what was counted since the last write that is known to have arrived. A write whose fate is unknown
   is repeated unchanged and under its identity until it is confirmed, and Redis adds an identity once: an outage of
   Redis neither loses nor doubles anything. Only a process that ends during one takes its share with it.
+- An hour tells whether it has everything. A worker leaves its mark in it with the first write, and takes it away when
+  it begins with the next hour or ends: a mark that stays is a worker that died or is cut off. An hour has an epoch, and
+  a worker that wrote to another one before says that Redis lost it.
 """
 
 import asyncio
 import os
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -25,6 +27,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from proxy_core import keyspace
+from proxy_core.tally import ADDED_TIME, BYTES_IN, BYTES_OUT, HOUR_ONLY, Increments, Tally
 from proxy_core.tasks import Tasks
 
 log = structlog.get_logger(__name__)
@@ -32,27 +35,51 @@ log = structlog.get_logger(__name__)
 BEAT_EVERY_S = 2.0
 BEAT_TIMEOUT_S = 1.0
 
-BEAT = """
--- KEYS heartbeat, gateways, counted, day
--- ARGV heartbeat, its lifetime in ms, worker, seconds for which it is listed, identity of the increments, its lifetime
---      in s, the day's lifetime in s, and then outcome, increment, outcome, increment …
+EPOCH = "=epoch"
+LOST = "=lost"
+OPEN = "=open:"
+"""Fields of an hour that are no figures: its identity, that Redis lost some of it, and the workers' marks."""
+
+BEAT = f"""
+-- KEYS heartbeat, gateways, counted, day, hour, the hour that the worker has done with
+-- ARGV 1 heartbeat, 2 its lifetime in ms, 3 worker, 4 seconds for which it is listed, 5 identity of the increments,
+--      6 its lifetime in s, 7 the day's in s, 8 the hour's in s, 9 the worker's mark, 10 an epoch if the hour has none,
+--      11 the epoch to which the worker wrote before, and then name, increment, name, increment …
+-- Returns the hour's epoch
 local now = redis.call('TIME')
 local at = now[1] + now[2] / 1000000
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 redis.call('ZADD', KEYS[2], string.format('%.3f', at), ARGV[3])
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', string.format('(%.3f', at - ARGV[4]))
-if #ARGV > 7 and redis.call('GET', KEYS[3]) ~= ARGV[5] then
-    for number = 8, #ARGV, 2 do
-        redis.call('HINCRBY', KEYS[4], ARGV[number], ARGV[number + 1])
+redis.call('HSETNX', KEYS[5], '{EPOCH}', ARGV[10])
+local epoch = redis.call('HGET', KEYS[5], '{EPOCH}')
+redis.call('HSET', KEYS[5], ARGV[9], '1')
+if ARGV[11] ~= '' and ARGV[11] ~= epoch then
+    redis.call('HSET', KEYS[5], '{LOST}', '1')
+end
+if #ARGV > 11 and redis.call('GET', KEYS[3]) ~= ARGV[5] then
+    for number = 12, #ARGV, 2 do
+        redis.call('HINCRBY', KEYS[5], ARGV[number], ARGV[number + 1])
+        if string.sub(ARGV[number], 1, 1) ~= '{HOUR_ONLY}' then
+            redis.call('HINCRBY', KEYS[4], ARGV[number], ARGV[number + 1])
+        end
     end
     redis.call('EXPIRE', KEYS[4], ARGV[7])
     redis.call('SET', KEYS[3], ARGV[5], 'EX', ARGV[6])
 end
+redis.call('EXPIRE', KEYS[5], ARGV[8])
+if KEYS[6] ~= KEYS[5] then
+    redis.call('HDEL', KEYS[6], ARGV[9])
+end
+return epoch
 """
 
 
 class Vitals(msgspec.Struct, frozen=True):
     """A worker at one moment, as it lies in Redis. ``counts``: outcomes since ``started_at`` (Unix seconds).
+
+    ``bytes_in`` went to the upstream since then, ``bytes_out`` came from it, heads included. ``added_time``: buckets of
+    `histogram`, how long requests that passed were held until it was decided that they may.
 
     Gateways and control planes of two versions meet during an upgrade: fields are only added, with defaults.
     """
@@ -73,14 +100,14 @@ class Vitals(msgspec.Struct, frozen=True):
     batches_dropped: int = 0
     spooled_bytes: int = 0
     counts: dict[str, int] = {}
+    bytes_in: int = 0
+    bytes_out: int = 0
+    added_time: tuple[int, ...] = ()
 
-
-class _Increments(msgspec.Struct, frozen=True):
-    """What is to be added to a day, once."""
-
-    identity: bytes
-    day: str
-    by: dict[str, int]
+    def figures(self) -> dict[str, int]:
+        """All that was counted, by the names that hours have for it."""
+        added = {f"{ADDED_TIME}{bucket}": count for bucket, count in enumerate(self.added_time) if count}
+        return {**self.counts, BYTES_IN: self.bytes_in, BYTES_OUT: self.bytes_out, **added}
 
 
 class Heartbeat:
@@ -95,8 +122,10 @@ class Heartbeat:
         self._clock = clock
         self._script = redis.register_script(BEAT)
         self._encode = msgspec.msgpack.Encoder().encode
-        self._confirmed: dict[str, int] = {}
-        self._on_their_way: _Increments | None = None
+        self._tally = Tally()
+        self._mark = f"{OPEN}{os.urandom(6).hex()}"
+        self._hour = ""
+        self._epoch = b""
         self._one_at_a_time = asyncio.Lock()
         self._closed = False
 
@@ -114,8 +143,7 @@ class Heartbeat:
             return
         self._closed = True
         async with self._one_at_a_time:
-            uncertain = self._on_their_way is not None
-            if not await self._beat() or (uncertain and not await self._beat()):
+            if not await self._beat():
                 return
             vitals = self._look()
             worker = keyspace.gateway_worker(vitals.name, vitals.pid)
@@ -123,6 +151,7 @@ class Heartbeat:
                 async with asyncio.timeout(BEAT_TIMEOUT_S):
                     await self._redis.zrem(keyspace.GATEWAYS, worker)
                     await self._redis.delete(keyspace.heartbeat(worker))
+                    await self._redis.hdel(keyspace.hour(self._hour), self._mark)
             except (RedisError, OSError):  # TimeoutError is one
                 return
 
@@ -132,13 +161,23 @@ class Heartbeat:
 
     async def _beat(self) -> bool:
         vitals = self._look()
-        increments = self._on_their_way = self._on_their_way or self._since_confirmed(vitals.counts)
+        self._tally.note(vitals.figures(), self._clock())
+        while (increments := self._tally.next()) is not None:
+            if not await self._send(vitals, increments):
+                return False
+            self._tally.confirmed()
+        return True
+
+    async def _send(self, vitals: Vitals, increments: Increments) -> bool:
         worker = keyspace.gateway_worker(vitals.name, vitals.pid)
+        hour, before = increments.hour, self._hour
         keys = [
             keyspace.heartbeat(worker),
             keyspace.GATEWAYS,
             keyspace.counted(worker),
-            keyspace.day(increments.day),
+            keyspace.day(hour.partition("T")[0]),
+            keyspace.hour(hour),
+            keyspace.hour(before or hour),
         ]
         args: list[Any] = [
             self._encode(vitals),
@@ -148,26 +187,18 @@ class Heartbeat:
             increments.identity,
             keyspace.COUNTED_TTL_S,
             keyspace.DAY_TTL_S,
+            keyspace.HOUR_TTL_S,
+            self._mark,
+            os.urandom(6).hex(),
+            self._epoch if hour == before else b"",
         ]
-        for outcome, count in increments.by.items():
-            args += [outcome, count]
+        for name, count in increments.by.items():
+            args += [name, count]
         try:
             async with asyncio.timeout(BEAT_TIMEOUT_S):
-                await self._script(keys=keys, args=args)
+                self._epoch = await self._script(keys=keys, args=args)
         except (RedisError, OSError) as fault:  # who needs Redis more says that it is away
             log.debug("no heartbeat", failure=type(fault).__name__)
             return False
-        for outcome, count in increments.by.items():
-            self._confirmed[outcome] = self._confirmed.get(outcome, 0) + count
-        self._on_their_way = None
+        self._hour = hour
         return True
-
-    def _since_confirmed(self, counts: dict[str, int]) -> _Increments:
-        confirmed = self._confirmed
-        by = {
-            outcome: count - confirmed.get(outcome, 0)
-            for outcome, count in counts.items()
-            if count > confirmed.get(outcome, 0)
-        }
-        day = datetime.fromtimestamp(self._clock(), UTC).strftime("%Y-%m-%d")
-        return _Increments(os.urandom(8).hex().encode(), day, by)

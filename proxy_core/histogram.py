@@ -11,6 +11,8 @@ from collections.abc import Sequence
 BUCKETS = 72
 """The last one also takes what is longer than two seconds. More would be a new name in Redis and PostgreSQL."""
 
+IN_A_DOUBLING = 4
+
 UNIT_BITS = 12
 """Durations are counted in units of 4096 ns."""
 
@@ -49,5 +51,6 @@ def percentile_ms(counts: Sequence[int], share: float) -> float | None:
 
 def starts_at_ms(bucket: int) -> float:
     """Its shortest duration, which is where the bucket before it ends."""
-    units = bucket if bucket < 4 else (bucket % 4 + 4) << (bucket // 4 - 1)
+    doublings, step = divmod(bucket, IN_A_DOUBLING)
+    units = step if doublings == 0 else (step + IN_A_DOUBLING) << (doublings - 1)
     return (units << UNIT_BITS) / NS_PER_MS

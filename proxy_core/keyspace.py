@@ -16,6 +16,9 @@ sentinel:gateways           zset     GATEWAY_REMEMBERED_S   gateway worker → R
 sentinel:gateway:<n>:<pid>  string   HEARTBEAT_TTL_S        MessagePack map: what a gateway worker says of itself
 sentinel:counted:<n>:<pid>  string   COUNTED_TTL_S          which of the worker's increments was added to a day last
 sentinel:day:<YYYY-MM-DD>   hash     DAY_TTL_S              what all gateways counted on that day (UTC), by outcome
+sentinel:hour:<…-DD>T<HH>   hash     HOUR_TTL_S             the same of an hour and more, until the roll-up has it
+sentinel:keys:<…>T<HH>      HLL      HOUR_TTL_S             fingerprints that were used or intercepted in that hour
+sentinel:addresses:<…>T<HH> HLL      HOUR_TTL_S             addresses that used or tried one in that hour
 sentinel:login:<hex>        hash     LOGIN_FAILURES_TTL_S   failed sign-ins of an account at an address, of an address
 sentinel:login:<hex>        string   LOGIN_FAILURES_TTL_S   sign-ins of an account by strangers to it
 saq:sentinel:*              SAQ's    SAQ's own              the job queue QUEUE_NAME
@@ -25,6 +28,8 @@ saq:abort:*                 string   SAQ's own              which of them are be
 
 Losing all of it loses no binding, no setting and no recorded intercept: PostgreSQL and the gateways' spools have them.
 """
+
+import time
 
 PREFIX = "sentinel:"
 
@@ -128,6 +133,9 @@ GATEWAY_REMEMBERED_S = 3600
 """How long a worker that died without a word is listed. One that stops takes its entry away."""
 
 DAY_TTL_S = 40 * 86_400
+HOUR_TTL_S = 3 * 86_400
+"""For so long may all workers be away until history has a gap."""
+
 COUNTED_TTL_S = 86_400
 
 
@@ -147,6 +155,23 @@ def counted(worker: str) -> str:
 def day(date: str) -> str:
     """``date`` as in 2030-12-31, UTC."""
     return f"{PREFIX}day:{date}"
+
+
+def hour_name(at: float) -> str:
+    """Of the hour (UTC) in which ``at`` (Unix seconds) lies, as in 2030-12-31T23: what the next three take."""
+    return time.strftime("%Y-%m-%dT%H", time.gmtime(at))
+
+
+def hour(name: str) -> str:
+    return f"{PREFIX}hour:{name}"
+
+
+def keys_seen(hour: str) -> str:
+    return f"{PREFIX}keys:{hour}"
+
+
+def addresses_seen(hour: str) -> str:
+    return f"{PREFIX}addresses:{hour}"
 
 
 # --- operators -------------------------------------------------------------------------------------------------------

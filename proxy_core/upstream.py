@@ -35,6 +35,7 @@ class Upstream:
         self._limits = limits
         self._idle: collections.deque[Connection] = collections.deque()
         self._open: set[Connection] = set()
+        self._sent_bytes = self._received_bytes = 0
         self._connecting = 0
         self._queue: collections.deque[asyncio.Future[Connection | None]] = collections.deque()
         self._sweeper: asyncio.TimerHandle | None = None
@@ -47,6 +48,15 @@ class Upstream:
     def under_way(self) -> int:
         """Exchanges that have a connection at this moment."""
         return len(self._open) - len(self._idle)
+
+    @property
+    def sent_bytes(self) -> int:
+        """Since the start, with heads and the framing of bodies."""
+        return self._sent_bytes + sum(connection.sent_bytes for connection in self._open)
+
+    @property
+    def received_bytes(self) -> int:
+        return self._received_bytes + sum(connection.received_bytes for connection in self._open)
 
     def start(self) -> None:
         """Begins to enforce time limits; needs a running loop."""
@@ -150,6 +160,8 @@ class Upstream:
 
     def _forget(self, connection: Connection) -> None:
         self._open.discard(connection)
+        self._sent_bytes += connection.sent_bytes
+        self._received_bytes += connection.received_bytes
         self._announce_room()
 
     def _announce_room(self) -> None:

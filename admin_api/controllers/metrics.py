@@ -4,12 +4,19 @@ A scrape reads the heartbeats, so a figure is at most a few seconds old. Counter
 ``gateway`` and ``worker``, its process id) and only grow; a restarted worker is a new series.
 """
 
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 
 from litestar import Controller, Response, get
 from litestar.openapi.datastructures import ResponseSpec
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
@@ -22,6 +29,7 @@ from admin_api.rooms import AdminRooms
 from admin_api.schemas.gateways import StreamView
 from proxy_core.errors import StoreUnavailable
 from proxy_core.heartbeat import Vitals
+from proxy_core.histogram import IN_A_DOUBLING, starts_at_ms
 
 MEDIA_TYPE = "text/plain; version=0.0.4"
 """Litestar adds the charset."""
@@ -86,6 +94,7 @@ class HeartbeatCollector(Collector):
         if self._events is not None:
             yield from _stream(self._events)
         yield from self._counters()
+        yield self._added_time()
         yield from self._gauges()
 
     def _counters(self) -> Iterator[Metric]:
@@ -101,8 +110,16 @@ class HeartbeatCollector(Collector):
         dropped = CounterMetricFamily(
             "sentinel_batches_dropped", "event batches that were lost for want of room", labels=OF_WORKER
         )
+        sent = CounterMetricFamily(
+            "sentinel_upstream_sent_bytes", "sent to the upstream, heads included", labels=OF_WORKER
+        )
+        received = CounterMetricFamily(
+            "sentinel_upstream_received_bytes", "received from the upstream, heads included", labels=OF_WORKER
+        )
         for _, vitals in self._found:
             labels = _labels(vitals)
+            sent.add_metric(labels, vitals.bytes_in)
+            received.add_metric(labels, vitals.bytes_out)
             dropped.add_metric(labels, vitals.batches_dropped)
             for name, count in sorted(vitals.counts.items()):
                 if name == "requests":
@@ -111,7 +128,18 @@ class HeartbeatCollector(Collector):
                     answers.add_metric([*labels, name.removeprefix(ANSWERED)], count)
                 else:
                     outcomes.add_metric([*labels, name], count)
-        yield from (requests, answers, outcomes, dropped)
+        yield from (requests, answers, outcomes, dropped, sent, received)
+
+    def _added_time(self) -> Metric:
+        family = HistogramMetricFamily(
+            "sentinel_added_seconds",
+            "how long requests that passed were held until it was decided that they may",
+            labels=OF_WORKER,
+        )
+        for _, vitals in self._found:
+            if vitals.added_time:
+                family.add_metric(_labels(vitals), _cumulated(vitals.added_time), None)
+        return family
 
     def _gauges(self) -> Iterator[Metric]:
         for name, text, read in GAUGES:
@@ -130,7 +158,18 @@ class HeartbeatCollector(Collector):
 def _stream(events: StreamView) -> Iterator[Metric]:
     yield GaugeMetricFamily("sentinel_event_stream_batches", "event batches that wait", value=events.length)
     yield GaugeMetricFamily("sentinel_event_stream_pending", "of them, in a worker's hands", value=events.pending)
+    yield GaugeMetricFamily(
+        "sentinel_event_stream_lag_seconds", "for how long the oldest of them has been waiting", value=events.lag_s
+    )
     yield GaugeMetricFamily("sentinel_event_stream_dead", "batches that could not be understood", value=events.dead)
+
+
+def _cumulated(counts: Sequence[int]) -> list[tuple[str, float]]:
+    """At every doubling, as Prometheus counts: how many took no longer. The last bucket has no upper end."""
+    sums = list(itertools.accumulate(counts))
+    bounds = range(IN_A_DOUBLING, len(counts), IN_A_DOUBLING)
+    ends = [*((f"{starts_at_ms(end) / 1000:g}", sums[end - 1]) for end in bounds), ("+Inf", sums[-1])]
+    return [(end, float(count)) for end, count in ends]
 
 
 def _labels(vitals: Vitals) -> list[str]:

@@ -29,7 +29,7 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
-from admin_api.jobs import apply
+from admin_api.jobs import apply, distinct
 from admin_api.jobs.postgres import FAILURES, Connection, Postgres, describe
 from proxy_core import keyspace
 from proxy_core.circuit import Circuit
@@ -264,6 +264,7 @@ class Ingest:
         async with self._redis.pipeline(transaction=True) as pipe:
             for letter in letters:
                 pipe.set(keyspace.event_done(letter.batch.batch_id), b"", ex=keyspace.EVENT_DONE_TTL_S)
+            distinct.note(pipe, [letter.batch for letter in letters], self._clock())
             _remove(pipe, [letter.entry_id for letter in letters])
             await pipe.execute()
 

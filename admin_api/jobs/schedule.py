@@ -11,6 +11,7 @@ drain_events    always: a turn of       60 s     1        another turn runs besi
 make_partitions start of a worker,      130 s    3        one in all workers: SAQ keeps its key until it ended
                 every hour
 prune_ledger    every hour              300 s    1        the same
+roll_up         every minute            50 s     1        the same
 =============== ======================= ======== ======== =====================================================
 
 Why draining is no cron job. A cron job of SAQ is one key for all workers. When its worker is killed, the key stays
@@ -23,13 +24,16 @@ an event never waits for a schedule.
 """
 
 import time
+from datetime import UTC, datetime
 from typing import Any, TypedDict
 
 import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
 from saq import CronJob
 from saq.queue import Queue
 
-from admin_api.jobs import apply, partitions
+from admin_api.jobs import apply, partitions, rollup
 from admin_api.jobs.ingest import Ingest
 from admin_api.jobs.postgres import FAILURES, Connection, Postgres, describe
 
@@ -49,6 +53,7 @@ class Context(TypedDict):
 
     ingest: Ingest
     postgres: Postgres
+    redis: Redis
 
 
 async def drain_events(context: Any) -> None:
@@ -61,6 +66,13 @@ async def make_partitions(context: Any) -> None:
     except FAILURES as fault:
         # Ingestion says that PostgreSQL is away; a traceback for every try would say no more.
         log.warning("partitions not made, trying again later", fault=describe(fault))
+
+
+async def roll_up(context: Any) -> None:
+    try:
+        await rollup.roll_up(context["redis"], context["postgres"], datetime.now(UTC))
+    except (*FAILURES, RedisError) as fault:
+        log.warning("figures not rolled up, trying again in a minute", fault=describe(fault))
 
 
 async def prune_ledger(context: Any) -> None:
@@ -76,10 +88,11 @@ async def prune_ledger(context: Any) -> None:
         log.warning("ledger of event batches not pruned, trying again later", fault=describe(fault))
 
 
-FUNCTIONS = [drain_events, make_partitions, prune_ledger]
+FUNCTIONS = [drain_events, make_partitions, prune_ledger, roll_up]
 
 CRON_JOBS: list[CronJob[Any]] = [
     CronJob(make_partitions, cron="7 * * * *", unique=True, timeout=130, retries=3, ttl=NO_TRACE),
+    CronJob(roll_up, cron="* * * * *", unique=True, timeout=50, retries=1, ttl=NO_TRACE),
     CronJob(prune_ledger, cron="37 * * * *", unique=True, timeout=300, retries=1, ttl=NO_TRACE),
 ]
 

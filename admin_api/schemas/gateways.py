@@ -49,11 +49,15 @@ class GatewayView(Struct, frozen=True):
 
 
 class StreamView(Struct, frozen=True):
-    """The event stream: ``length`` batches wait, ``pending`` of them are in a worker's hands, ``dead`` were refused."""
+    """The event stream: ``length`` batches wait, ``pending`` of them are in a worker's hands, ``dead`` were refused.
+
+    ``lag_s``: how long the oldest has been waiting; 0 if none is. Above a minute, PostgreSQL or all workers are away.
+    """
 
     length: int
     pending: int
     dead: int
+    lag_s: float
 
 
 class Gateways(Struct, frozen=True):

@@ -3,7 +3,10 @@
 import asyncpg
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from redis.asyncio import Redis
 
+from proxy_core import keyspace
+from proxy_core.histogram import Histogram
 from tests.support.admin import client, running_admin, token_for
 from tests.support.vitals import beat, silent
 
@@ -41,6 +44,26 @@ async def test_counters_of_each_worker_are_there_with_its_labels(api, redis_url)
     assert found["sentinel_settings_version", "west", "1"] == 12
     assert found["sentinel_worker_info", "west", "1", "1.2.3"] == 1
     assert found["sentinel_redis_up",] == 1
+
+
+async def test_bytes_and_added_time_of_each_worker_and_the_lag_of_the_stream(api, redis_url):
+    histogram = Histogram()
+    for ms in (0.01, 0.3, 0.3, 900, 5000):
+        histogram.add(int(ms * 1e6))
+    await beat(redis_url, pid=1, bytes_in=5, bytes_out=7, added_time=tuple(histogram.counts))
+    await beat(redis_url, pid=2)
+    async with Redis.from_url(redis_url) as redis:
+        seconds, _ = await redis.time()
+        await redis.xadd(keyspace.EVENTS_STREAM, {b"a": b"b"}, id=f"{seconds - 60}000-0")
+    found = await scraped(api)
+    assert found["sentinel_upstream_sent_bytes_total", "east", "1"] == 5
+    assert found["sentinel_upstream_received_bytes_total", "east", "1"] == 7
+    name = "sentinel_added_seconds_bucket"
+    buckets = {float(labels[2]): value for (family, *labels), value in found.items() if family == name}
+    below = {s: max(value for bound, value in buckets.items() if bound <= s) for s in (0.0001, 0.001, 1.5)}
+    assert below == {0.0001: 1, 0.001: 3, 1.5: 4}
+    assert buckets[float("inf")] == 5
+    assert 60 <= found["sentinel_event_stream_lag_seconds",] < 300
 
 
 async def test_a_worker_that_is_gone_is_a_series_that_ends(api, redis_url):

@@ -28,11 +28,12 @@ class Worker:
         self.clock = FakeClock(NOON)
         self.tasks = Tasks()
         self.counts: dict[str, int] = {}
+        self.measures: dict = {}
         self.pid = pid
         self.heartbeat = Heartbeat(self.redis, self.tasks, self.look, clock=self.clock)
 
     def look(self) -> Vitals:
-        return Vitals("east:1", self.pid, "1.2.3", started_at=NOON, counts=dict(self.counts))
+        return Vitals("east:1", self.pid, "1.2.3", started_at=NOON, counts=dict(self.counts), **self.measures)
 
     def count(self, **by: int) -> None:
         for name, more in by.items():
