@@ -8,17 +8,17 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
-import asyncpg
 from litestar import Litestar, Request, Router, get
 from litestar.di import Provide
 from litestar.middleware import DefineMiddleware
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.spec import Components, SecurityScheme
-from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
+from sqlalchemy.ext.asyncio import async_sessionmaker
 
 from admin_api.actors import Actor
 from admin_api.authentication import Authentication
 from admin_api.controllers import CONTROLLERS, OPEN_PATHS
+from admin_api.database import make_engine
 from admin_api.lockout import Lockout
 from admin_api.passwords import Passwords
 from admin_api.problems import HANDLERS
@@ -30,8 +30,6 @@ from proxy_core.credentials import Credentials
 from proxy_core.tasks import Tasks
 
 PREFIX = "/admin/api"
-POOL_SIZE = 8
-PG_TIMEOUT_S = 30.0
 REDIS_TIMEOUT_S = 2.0
 BODY_MAX_BYTES = 64 * 1024 * 1024
 
@@ -77,23 +75,7 @@ def health() -> dict[str, str]:
 @contextlib.asynccontextmanager
 async def furnish(settings: AdminSettings) -> AsyncIterator[AdminRooms]:
     """Connects when first used, so that it starts without either store."""
-    engine = create_async_engine(
-        "postgresql+asyncpg://",
-        # The DSN goes to asyncpg itself: SQLAlchemy's URLs do not know all forms of it.
-        async_creator=lambda: asyncpg.connect(
-            settings.pg_dsn,
-            timeout=PG_TIMEOUT_S,
-            command_timeout=PG_TIMEOUT_S,
-            server_settings={
-                "application_name": "sentinel-admin",
-                "jit": "off",
-                # A plan made for any value walks the sort order where this value's own index has ten rows.
-                "plan_cache_mode": "force_custom_plan",
-            },
-        ),
-        pool_size=POOL_SIZE,
-        pool_pre_ping=True,
-    )
+    engine = make_engine(settings.pg_dsn, "sentinel-admin")
     cache = Cache(connect(settings.redis_url, timeout_s=REDIS_TIMEOUT_S), timeout_s=REDIS_TIMEOUT_S)
     redis = connect(settings.redis_url, timeout_s=REDIS_TIMEOUT_S)
     tasks = Tasks()

@@ -13,6 +13,14 @@ from proxy_core.credentials import Credentials
 from proxy_core.tasks import Tasks
 
 
+class Newsroom(msgspec.Struct, frozen=True):
+    """What `operations.publishing` needs to tell gateways what was committed: the jobs' rooms."""
+
+    sessions: async_sessionmaker[AsyncSession]
+    cache: Cache
+    tasks: Tasks
+
+
 class AdminRooms(msgspec.Struct, frozen=True):
     """``sessions.begin()`` is one transaction; ``cache`` tells the data plane; ``redis`` is for what is ours there;
     ``tasks`` owns what must go on when the request that began it has ended."""

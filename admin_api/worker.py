@@ -25,19 +25,24 @@ from saq import Job, Status, Worker
 from saq.queue import Queue
 from saq.queue.redis import RedisQueue
 from saq.types import ListenCallback
+from sqlalchemy.ext.asyncio import async_sessionmaker
 
+from admin_api.database import make_engine
 from admin_api.jobs import schedule
 from admin_api.jobs.ingest import Ingest
 from admin_api.jobs.postgres import Postgres
+from admin_api.rooms import Newsroom
 from proxy_core import keyspace
-from proxy_core.cache import connect
+from proxy_core.cache import Cache, connect
 from proxy_core.circuit import Circuit
 from proxy_core.settings import Settings
+from proxy_core.tasks import Tasks
 
 CONCURRENCY = 4
 REDIS_TIMEOUT_S = 6.0
 """For one answer of Redis; above the times for which it is asked to block (`DEQUEUE_S`, `IngestLimits.block_s`)."""
 
+CACHE_TIMEOUT_S = 2.0
 DEQUEUE_S = 3.0
 SWEEP_EVERY_S = 15
 STOP_WITHIN_S = 8.0
@@ -63,12 +68,21 @@ async def run(settings: Settings) -> None:
 
 def _worker(queue: "JobQueue", settings: Settings) -> "JobWorker":
     async def startup(context: Any) -> None:
-        """Neither of these connects yet."""
+        """None of these connects yet."""
         context["postgres"] = await Postgres.connect(settings.pg_dsn)
         context["redis"] = connect(settings.redis_url, timeout_s=REDIS_TIMEOUT_S, max_connections=8)
         context["ingest"] = Ingest(context["redis"], context["postgres"])
+        engine = make_engine(settings.pg_dsn, "sentinel-worker")
+        cache = Cache(connect(settings.redis_url, timeout_s=CACHE_TIMEOUT_S), timeout_s=CACHE_TIMEOUT_S)
+        context["news"] = Newsroom(async_sessionmaker(engine, expire_on_commit=False), cache, Tasks())
+        context["engine"] = engine
+        context["initial"] = settings.initial_live_settings()
 
     async def shutdown(context: Any) -> None:
+        if "initial" in context:  # the start came to its end
+            await context["news"].tasks.aclose()
+            await context["news"].cache.aclose()
+            await context["engine"].dispose()
         for name in ("redis", "postgres"):
             if name in context:
                 await context[name].aclose()

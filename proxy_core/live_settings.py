@@ -32,7 +32,7 @@ class LiveSettingsFeed:
         self._cache = cache
         self._store = store
         self._tasks = tasks
-        self._initial: dict[str, Any] = msgspec.to_builtins(initial)
+        self._initial = initial
         self._woken = asyncio.Event()
         self._refused = 0
         self.current = initial
@@ -62,8 +62,7 @@ class LiveSettingsFeed:
         if stored.version <= max(self.current.version, self._refused):
             return
         try:
-            values = msgspec.json.decode(stored.values, type=dict[str, Any])
-            settings = msgspec.convert(self._initial | values | {"version": stored.version}, LiveSettings)
+            settings = in_force(self._initial, stored)
         except msgspec.MsgspecError as exc:
             self._refused = stored.version
             log.critical(
@@ -93,3 +92,11 @@ class LiveSettingsFeed:
 
     def channel_down(self) -> None:
         """Nothing to do: a look is never further away than `LOOK_EVERY_S`."""
+
+
+def in_force(initial: LiveSettings, stored: StoredSettings | None) -> LiveSettings:
+    """What was stored, and ``initial`` for the rest. Raises MsgspecError for what this version cannot read."""
+    if stored is None:
+        return initial
+    values = msgspec.json.decode(stored.values, type=dict[str, Any])
+    return msgspec.convert(msgspec.to_builtins(initial) | values | {"version": stored.version}, LiveSettings)

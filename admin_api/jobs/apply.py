@@ -19,6 +19,7 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 import msgspec
 
+from admin_api.jobs import reprieve
 from proxy_core.contracts import EventBatch, Intercept, Touch
 
 FOLD_WINDOW_S = 60.0
@@ -142,7 +143,7 @@ async def apply_batches(connection: "asyncpg.Connection[asyncpg.Record]", batche
             await _insert(connection, fold(intercepts))
             await _count(connection, intercepts)
         if touches:
-            await _touch(connection, coalesce(touches))
+            await _touch_or_give_back(connection, coalesce(touches))
     return Applied(len(fresh), sum(event.repeat_count for event in intercepts), len(touches))
 
 
@@ -244,14 +245,23 @@ async def _count(connection: "asyncpg.Connection[asyncpg.Record]", events: Itera
     await connection.execute(_INTERCEPT_COUNTS_SQL, list(counts), list(counts.values()))
 
 
-async def _touch(connection: "asyncpg.Connection[asyncpg.Record]", touches: Sequence[Touch]) -> None:
-    await connection.execute(
+async def _touch_or_give_back(connection: "asyncpg.Connection[asyncpg.Record]", touches: Sequence[Touch]) -> None:
+    """A binding that is not there may have been archived while this use of it was on its way."""
+    if await _touch(connection, touches) < len(touches):
+        back = await reprieve.give_back(connection, touches)
+        await _touch(connection, [touch for touch in touches if touch.binding_id in back])
+
+
+async def _touch(connection: "asyncpg.Connection[asyncpg.Record]", touches: Sequence[Touch]) -> int:
+    """How many of the bindings are there."""
+    status: str = await connection.execute(
         _TOUCHES_SQL,
         [touch.binding_id for touch in touches],
         [_moment(touch.last_used_at) for touch in touches],
         [touch.last_ip for touch in touches],
         [touch.requests for touch in touches],
     )
+    return int(status.rpartition(" ")[2])
 
 
 def _address(text: str) -> str | None:

@@ -10,9 +10,16 @@ drain_events    always: a turn of       60 s     1        another turn runs besi
                 in each worker
 make_partitions start of a worker,      130 s    3        one in all workers: SAQ keeps its key until it ended
                 every hour
+roll_up         start of a worker,      50 s     1        the same
+                every minute
+archive_unused  every hour              300 s    1        the same
+drop_months     every hour              300 s    1        the same
 prune_ledger    every hour              300 s    1        the same
-roll_up         every minute            50 s     1        the same
 =============== ======================= ======== ======== =====================================================
+
+That SAQ lets one run in all workers saves work; nothing depends on it. A job whose worker was killed, or that the time
+limit ended while PostgreSQL still had its statement, meets the next one: each of them may run twice at once.
+None is repeated after a failure but at its next time, `make_partitions` excepted: its next time is the latest.
 
 Why draining is no cron job. A cron job of SAQ is one key for all workers. When its worker is killed, the key stays
 taken until the sweep finds the job past its time limit: the stream would stand still for a minute. (Not unique, SAQ
@@ -23,10 +30,13 @@ after `ingest.IngestLimits.claim_idle_s`. Since a turn is longer than a slot, th
 an event never waits for a schedule.
 """
 
+import contextlib
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any, TypedDict
 
+import msgspec
 import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -34,8 +44,13 @@ from saq import CronJob
 from saq.queue import Queue
 
 from admin_api.jobs import apply, partitions, rollup
+from admin_api.jobs.archive import Archive
 from admin_api.jobs.ingest import Ingest
 from admin_api.jobs.postgres import FAILURES, Connection, Postgres, describe
+from admin_api.jobs.retention import Retention
+from admin_api.rooms import Newsroom
+from proxy_core.contracts import LiveSettings
+from proxy_core.errors import StoreUnavailable
 
 log = structlog.get_logger(__name__)
 
@@ -54,6 +69,8 @@ class Context(TypedDict):
     ingest: Ingest
     postgres: Postgres
     redis: Redis
+    news: Newsroom
+    initial: LiveSettings
 
 
 async def drain_events(context: Any) -> None:
@@ -61,18 +78,24 @@ async def drain_events(context: Any) -> None:
 
 
 async def make_partitions(context: Any) -> None:
-    try:
+    with _another_time("make_partitions"):
         await partitions.make_partitions(context["postgres"])
-    except FAILURES as fault:
-        # Ingestion says that PostgreSQL is away; a traceback for every try would say no more.
-        log.warning("partitions not made, trying again later", fault=describe(fault))
 
 
 async def roll_up(context: Any) -> None:
-    try:
+    with _another_time("roll_up"):
         await rollup.roll_up(context["redis"], context["postgres"], datetime.now(UTC))
-    except (*FAILURES, RedisError) as fault:
-        log.warning("figures not rolled up, trying again in a minute", fault=describe(fault))
+
+
+async def archive_unused(context: Any) -> None:
+    with _another_time("archive_unused"):
+        job = Archive(context["redis"], context["postgres"], context["news"], context["initial"])
+        await job.run(datetime.now(UTC))
+
+
+async def drop_months(context: Any) -> None:
+    with _another_time("drop_months"):
+        await Retention(context["postgres"], context["initial"]).run(datetime.now(UTC))
 
 
 async def prune_ledger(context: Any) -> None:
@@ -81,18 +104,29 @@ async def prune_ledger(context: Any) -> None:
     async def work(connection: Connection) -> int:
         return await apply.prune_ledger(connection, _PRUNE_AT_ONCE)
 
-    try:
+    with _another_time("prune_ledger"):
         while await context["postgres"].run(work, limit_s=_PRUNE_LIMIT_S) == _PRUNE_AT_ONCE:
             pass
-    except FAILURES as fault:
-        log.warning("ledger of event batches not pruned, trying again later", fault=describe(fault))
 
 
-FUNCTIONS = [drain_events, make_partitions, prune_ledger, roll_up]
+@contextlib.contextmanager
+def _another_time(job: str) -> Iterator[None]:
+    """Stores that are away are no fault of a job: ingestion says that they are, a traceback each time says no more."""
+    try:
+        yield
+    except (*FAILURES, RedisError, StoreUnavailable) as fault:
+        log.warning("job not done, trying again later", job=job, fault=describe(fault))
+    except msgspec.MsgspecError as fault:
+        log.warning("job not done: the stored live settings cannot be read", job=job, fault=str(fault))
+
+
+FUNCTIONS = [drain_events, make_partitions, roll_up, archive_unused, drop_months, prune_ledger]
 
 CRON_JOBS: list[CronJob[Any]] = [
     CronJob(make_partitions, cron="7 * * * *", unique=True, timeout=130, retries=3, ttl=NO_TRACE),
     CronJob(roll_up, cron="* * * * *", unique=True, timeout=50, retries=1, ttl=NO_TRACE),
+    CronJob(archive_unused, cron="17 * * * *", unique=True, timeout=300, retries=1, ttl=NO_TRACE),
+    CronJob(drop_months, cron="27 * * * *", unique=True, timeout=300, retries=1, ttl=NO_TRACE),
     CronJob(prune_ledger, cron="37 * * * *", unique=True, timeout=300, retries=1, ttl=NO_TRACE),
 ]
 
@@ -108,3 +142,4 @@ async def ask_for_a_turn(queue: Queue, worker_id: str) -> None:
 async def ask_for_what_a_start_needs(queue: Queue) -> None:
     """Once a worker's life; of several workers that start together one does it."""
     await queue.enqueue(make_partitions.__qualname__, key="start:make_partitions", timeout=130, retries=3, ttl=NO_TRACE)
+    await queue.enqueue(roll_up.__qualname__, key="start:roll_up", timeout=50, retries=1, ttl=NO_TRACE)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from admin_api import archiving
 from admin_api.actors import Actor
 from admin_api.operations.bindings import Written, commit_and_publish, record
 from admin_api.operations.publishing import changed
@@ -39,26 +40,6 @@ async def restore(rooms: AdminRooms, actor: Actor, ids: Sequence[int], reason: s
 
 _LOCK = text("SELECT id, binding_id, restored_at FROM binding_archive WHERE id = ANY (:ids) ORDER BY id FOR UPDATE")
 
-# Of several archived bindings of one key the latest is what "restore" means. One that was archived for want of use
-# counts as used now, or it would be archived again the same night.
-_RESTORE = text("""
-INSERT INTO binding (id, key_hash, key_hint, mode, note, first_used_at, last_used_at, last_ip, request_count,
-    intercept_count)
-OVERRIDING SYSTEM VALUE
-SELECT DISTINCT ON (key_hash) binding_id, key_hash, key_hint, mode, note, first_used_at,
-    CASE cause WHEN 'unused' THEN now() ELSE last_used_at END, last_ip, request_count, intercept_count
-FROM binding_archive WHERE id = ANY (:ids)
-ORDER BY key_hash, id DESC
-ON CONFLICT DO NOTHING
-RETURNING id
-""")
-
-_RESTORE_NETWORKS = text("""
-INSERT INTO binding_network (binding_id, network, source, created_at, expires_at)
-SELECT a.binding_id, n.network, n.source, n.created_at, n.expires_at
-FROM binding_archive a, jsonb_to_recordset(a.networks)
-    AS n (network cidr, source text, created_at timestamptz, expires_at timestamptz)
-WHERE a.id = ANY (:ids)
-""")
-
-_MARK = text("UPDATE binding_archive SET restored_at = now() WHERE id = ANY (:ids)")
+_RESTORE = archiving.for_session(archiving.RESTORE, "ids")
+_RESTORE_NETWORKS = archiving.for_session(archiving.RESTORE_NETWORKS, "ids")
+_MARK = archiving.for_session(archiving.MARK_RESTORED, "ids")

@@ -21,6 +21,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from admin_api import archiving
 from admin_api.actors import Actor
 from admin_api.errors import InvalidInput, NotFound, Stale
 from admin_api.operations import audit
@@ -285,17 +286,6 @@ ORDER BY place
 ON CONFLICT (binding_id, network) DO UPDATE SET expires_at = NULL WHERE binding_network.expires_at IS NOT NULL
 """)
 
-_ARCHIVE = text("""
-INSERT INTO binding_archive (binding_id, key_hash, key_hint, mode, note, networks, first_used_at, last_used_at, last_ip,
-    request_count, intercept_count, archived_by, cause)
-SELECT b.id, b.key_hash, b.key_hint, b.mode, b.note, (
-        SELECT coalesce(jsonb_agg(jsonb_build_object('network', n.network::text, 'source', n.source,
-            'created_at', n.created_at, 'expires_at', n.expires_at) ORDER BY n.id), '[]')
-        FROM binding_network n WHERE n.binding_id = b.id
-    ), b.first_used_at, b.last_used_at, b.last_ip, b.request_count, b.intercept_count, :by, :cause
-FROM binding b WHERE b.id = ANY (:ids)
-""")
+_ARCHIVE = archiving.for_session(archiving.ARCHIVE, "ids", "by", "cause")
 
-_DELETE = text(
-    "DELETE FROM binding WHERE id = ANY (:ids) RETURNING key_hash, nextval('binding_version_seq') AS version"
-)
+_DELETE = archiving.for_session(archiving.DELETE, "ids")

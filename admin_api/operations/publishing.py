@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from admin_api.problems import POSTGRESQL_FAILURES
 from admin_api.repositories import bindings as repository
-from admin_api.rooms import AdminRooms
+from admin_api.rooms import AdminRooms, Newsroom
 from admin_api.schemas.bindings import BindingView
 from proxy_core.contracts import Binding
 from proxy_core.errors import StoreUnavailable
@@ -42,7 +42,7 @@ def changed(view: BindingView) -> Change:
     return Change(fingerprint, view.version, repository.to_binding(view))
 
 
-async def publish(rooms: AdminRooms, changes: Sequence[Change]) -> bool:
+async def publish(rooms: AdminRooms | Newsroom, changes: Sequence[Change]) -> bool:
     """True: every gateway that hears Redis has been told. False: it goes on in the background."""
     unheard = await _tell(rooms, changes)
     if unheard:
@@ -51,7 +51,7 @@ async def publish(rooms: AdminRooms, changes: Sequence[Change]) -> bool:
     return not unheard
 
 
-async def _tell(rooms: AdminRooms, changes: Sequence[Change]) -> list[Change]:
+async def _tell(rooms: AdminRooms | Newsroom, changes: Sequence[Change]) -> list[Change]:
     """Those that Redis has not confirmed, in order."""
     unheard: list[Change] = []
     for start in range(0, len(changes), AT_ONCE):
@@ -68,7 +68,7 @@ async def _tell(rooms: AdminRooms, changes: Sequence[Change]) -> list[Change]:
     return unheard
 
 
-async def _tell_until_heard(rooms: AdminRooms, unheard: list[Change]) -> None:
+async def _tell_until_heard(rooms: AdminRooms | Newsroom, unheard: list[Change]) -> None:
     while unheard:
         await asyncio.sleep(RETRY_EVERY_S)
         some, rest = unheard[:RETRY_BATCH], unheard[RETRY_BATCH:]
@@ -80,7 +80,7 @@ async def _tell_until_heard(rooms: AdminRooms, unheard: list[Change]) -> None:
     log.info("redis has been told of the changed bindings")
 
 
-async def _as_now(rooms: AdminRooms, changes: list[Change]) -> list[Change]:
+async def _as_now(rooms: AdminRooms | Newsroom, changes: list[Change]) -> list[Change]:
     """Late news is read again: of an entry that is gone meanwhile Redis could not see that the news is old.
 
     Of a key that nobody owns any more the old version is told, which overwrites nothing that is newer.
