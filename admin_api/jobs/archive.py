@@ -106,12 +106,15 @@ class Archive:
             if lag_s > LAG_MAX_S:
                 log.warning("nothing is archived while ingestion lags behind", lag_s=lag_s)
                 break
-            gone = await self._postgres.run(lambda connection: self._take(connection, now), limit_s=BATCH_LIMIT_S)
-            await publish(self._news, gone)
-            more = len(gone) == self._batch
+            more = await self._take_and_tell(now) == self._batch
         if self._archived:
             log.info("unused bindings archived", bindings=self._archived)
         return self._archived
+
+    async def _take_and_tell(self, now: datetime) -> int:
+        gone = await self._postgres.run(lambda connection: self._take(connection, now), limit_s=BATCH_LIMIT_S)
+        await publish(self._news, gone)
+        return len(gone)
 
     async def _take(self, connection: Connection, now: datetime) -> list[Change]:
         """One batch, committed."""
