@@ -57,12 +57,14 @@ async def housed(dsn: str, redis_url: str):
     engine, tasks = make_engine(dsn, "test"), Tasks()
     cache = Cache(connect(redis_url, timeout_s=2.0), timeout_s=2.0)
     postgres = await Postgres.connect(dsn)
-    async with connected(dsn) as pg, Redis.from_url(redis_url) as redis:
-        yield House(pg, redis, postgres, Newsroom(async_sessionmaker(engine), cache, tasks), dsn)
-    await tasks.aclose()
-    await postgres.aclose()
-    await cache.aclose()
-    await engine.dispose()
+    try:
+        async with connected(dsn) as pg, Redis.from_url(redis_url) as redis:
+            yield House(pg, redis, postgres, Newsroom(async_sessionmaker(engine), cache, tasks), dsn)
+    finally:
+        await tasks.aclose()
+        await postgres.aclose()
+        await cache.aclose()
+        await engine.dispose()
 
 
 @pytest.fixture
