@@ -20,7 +20,7 @@ Rules for whoever edits this file:
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -49,11 +49,14 @@ _GROUP_GONE = ("NOGROUP", "UNBLOCKED")
 
 
 class IngestLimits(msgspec.Struct, frozen=True):
-    """``read_max`` batches go into one transaction. ``claim_idle_s``: how long an entry may be pending until others
-    take it over; a worker that is only slow loses nothing by it. ``block_s`` stays below the client's socket timeout.
+    """``read_min`` batches are read at once, up to ``read_max`` while they are small; ``events_max`` events, or one
+    batch, go into one transaction. ``claim_idle_s``: how long an entry may be pending until others take it over; a
+    worker that is only slow loses nothing by it. ``block_s`` stays below the client's socket timeout.
     """
 
-    read_max: int = 16
+    read_min: int = 16
+    read_max: int = 256
+    events_max: int = 8_000
     block_s: float = 1.0
     claim_every_s: float = 1.0
     claim_idle_s: float = 3.0
@@ -70,6 +73,10 @@ class Letter(msgspec.Struct, frozen=True):
     entry_id: bytes
     fields: Fields
     batch: EventBatch
+
+    @property
+    def events(self) -> int:
+        return len(self.batch.intercepts) + len(self.batch.touches)
 
 
 class DeadLetter(msgspec.Struct, frozen=True):
@@ -112,6 +119,7 @@ class Ingest:
         self._decode = msgspec.msgpack.Decoder(EventBatch).decode
         self._redis_state = Circuit("redis (event stream)", clock=time.monotonic)
         self._postgres_state = Circuit("postgresql (ingestion)", clock=time.monotonic)
+        self._read = min(self._limits.read_min, self._limits.read_max)
         self._claim_at = 0.0
         self._drains = 0
 
@@ -165,7 +173,7 @@ class Ingest:
                 keyspace.EVENTS_GROUP,
                 keyspace.EVENTS_CONSUMER,
                 min_idle_time=int(self._limits.claim_idle_s * 1000),
-                count=self._limits.read_max,
+                count=self._read,
             )
             if claimed:
                 # Without PostgreSQL they come round again and again: that is said once, elsewhere.
@@ -178,7 +186,7 @@ class Ingest:
             keyspace.EVENTS_GROUP,
             keyspace.EVENTS_CONSUMER,
             {keyspace.EVENTS_STREAM: ">"},
-            count=self._limits.read_max,
+            count=self._read,
             block=int(self._limits.block_s * 1000),
         )
         return [entry for _, entries in streams for entry in entries]
@@ -198,31 +206,42 @@ class Ingest:
         letters: list[Letter] = []
         dead: list[DeadLetter] = []
         for entry_id, fields in entries:
-            letter = self._read(entry_id, fields or {})
+            letter = self._open(entry_id, fields or {})
             if isinstance(letter, Letter):
                 letters.append(letter)
             else:
                 dead.append(letter)
+        self._read = self._how_many(letters)
+        for share in _shares(letters, self._limits.events_max):
+            dead += await self._settle_share(share, turn)
+        if dead:
+            await self._asking(partial(self._bury, dead))
+
+    async def _settle_share(self, letters: Sequence[Letter], turn: "_Turn") -> list[DeadLetter]:
+        """Returns those that never can be applied."""
         pause_s = self._limits.backoff_first_s
-        while letters:
+        while True:
             try:
                 applied, refused = await self._apply(letters)
             except FAILURES as fault:
                 self._postgres_state.failed(describe(fault))
                 if not turn.goes_on(pause_s):
-                    break  # they stay pending and are taken over
+                    return []  # they stay pending and are taken over
                 await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 2, self._limits.backoff_max_s)
             else:
                 self._postgres_state.succeeded()
-                dead += refused
-                letters = []
                 if applied:
                     await self._asking(partial(self._confirm, applied))
-        if dead:
-            await self._asking(partial(self._bury, dead))
+                return refused
 
-    def _read(self, entry_id: bytes, fields: Fields) -> Letter | DeadLetter:
+    def _how_many(self, letters: Sequence[Letter]) -> int:
+        """To read the next time. Of small batches many, since a commit costs the same for one event or thousands."""
+        limits = self._limits
+        of_one_size = len(letters) * limits.events_max // max(1, sum(letter.events for letter in letters))
+        return max(min(limits.read_min, limits.read_max), min(of_one_size, limits.read_max))
+
+    def _open(self, entry_id: bytes, fields: Fields) -> Letter | DeadLetter:
         mark = fields.get(FIELD_ID)
         try:
             batch = self._decode(fields.get(FIELD_BATCH, b""))
@@ -299,6 +318,20 @@ class Ingest:
             return None
         self._redis_state.succeeded()
         return answer
+
+
+def _shares(letters: Sequence[Letter], events_max: int) -> Iterator[list[Letter]]:
+    """What goes into one transaction each, in order."""
+    share: list[Letter] = []
+    events = 0
+    for letter in letters:
+        if share and events + letter.events > events_max:
+            yield share
+            share, events = [], 0
+        share.append(letter)
+        events += letter.events
+    if share:
+        yield share
 
 
 def _remove(pipe: Any, entry_ids: Sequence[bytes]) -> None:

@@ -275,6 +275,29 @@ async def test_no_more_than_two_drains_of_a_process_wait_for_a_store(own_stores)
             await ingest.drain(3600)
 
 
+async def test_a_backlog_of_large_and_small_batches_goes_into_transactions_of_bounded_size(
+    pg, pg_dsn, redis_url, stream, monkeypatch
+):
+    """As PostgreSQL left it that was away: many small batches at once, large ones one by one, all of them once."""
+    small = distinct(300)
+    large = [batch(*(event for one in distinct(60)[start:] for event in one.intercepts)) for start in (0, 20, 40)]
+    limits = IngestLimits(read_min=2, read_max=128, events_max=40, block_s=0.05)
+    sizes: list[int] = []
+    applied = apply.apply_batches
+
+    async def watched(connection, batches):
+        sizes.append(sum(len(one.intercepts) for one in batches))
+        return await applied(connection, batches)
+
+    monkeypatch.setattr(apply, "apply_batches", watched)
+    send(stream, *small, *large)
+    async with an_ingest(pg_dsn, redis_url, limits) as ingest, draining(ingest):
+        await eventually(lambda: confirmed(stream, *small, *large))
+    assert await pg.fetchval("SELECT sum(repeat_count) FROM intercept") == 300 + 60 + 40 + 20
+    assert [size for size in sizes if size > 40] == [60]  # one batch is never divided
+    assert len(sizes) < 20
+
+
 async def test_intercepts_of_any_month_find_a_place(pg, pg_dsn, redis_url, stream):
     years = 365.25 * 86_400
     batches = [batch(intercept(at=time.time() + offset * years)) for offset in (-3, 0, 3)]
