@@ -17,7 +17,7 @@ from admin_api.jobs.partitions import make_partitions
 from admin_api.jobs.postgres import Postgres
 from proxy_core import keyspace
 from proxy_core.cache import connect
-from tests.admin_api.batches import KEY, batch, confirmed, distinct, entry, intercept, new_binding, send, touch
+from tests.admin_api.batches import KEY, NOW, batch, confirmed, distinct, entry, intercept, new_binding, send, touch
 from tests.support.waiting import eventually, eventually_async
 
 pytestmark = pytest.mark.anyio
@@ -82,6 +82,8 @@ async def test_batches_become_rows_and_their_gateways_learn_it(pg, pg_dsn, redis
         await eventually(lambda: confirmed(stream, *before, *after))
     assert await clients(pg) == ["198.18.0.0", "198.18.0.1", "198.18.0.2", "198.51.100.7"]
     assert await pg.fetchval("SELECT request_count FROM binding") == 1
+    hour = keyspace.hour_name(NOW)
+    assert (stream.pfcount(keyspace.keys_seen(hour)), stream.pfcount(keyspace.addresses_seen(hour))) == (1, 5)
     assert 0 < stream.ttl(keyspace.event_done(before[0].batch_id)) <= keyspace.EVENT_DONE_TTL_S
 
 

@@ -227,3 +227,19 @@ async def test_an_upstream_whose_certificate_is_not_vouched_for_is_refused():
         with pytest.raises(UpstreamError):
             await upstream.acquire()
         await upstream.aclose()
+
+
+async def test_bytes_are_counted_over_all_connections_also_those_that_are_gone():
+    async with listening() as (port, _), pool(port) as upstream:
+        for number in range(1, 4):
+            connection = await upstream.acquire()
+            connection.begin(bodiless=False)
+            connection.write(REQUEST)
+            connection.request_sent()
+            await connection.response_head()
+            await connection.read()
+            upstream.release(connection)
+            if number == 2:
+                connection.abort()
+                await eventually(lambda: not connection.is_open)  # noqa: B023 - awaited within the round
+            assert (upstream.sent_bytes, upstream.received_bytes) == (number * len(REQUEST), number * len(ANSWER))
