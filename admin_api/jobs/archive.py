@@ -14,6 +14,8 @@ What is never taken:
 Small transactions, each with its share of the run's one line in the audit: a worker that is killed has archived what
 the audit says. Rows that somebody has locked are left for the next time, so neither traffic nor an operator waits.
 Two runs at once archive different bindings.
+
+Who wants to be told of runs finds in `Archive.run` the one place where a run has ended, with its count.
 """
 
 import time

@@ -114,8 +114,9 @@ class HistoryPoint(Struct, frozen=True):
     refused for their key's binding. ``claims``: keys that got an owner. ``errors``: all other refusals and broken
     answers, by the code that the client got. ``keys`` and ``addresses``: how many different ones were used or
     intercepted, within about a percent; those of a day are not the sum of its hours.
-    ``bytes_in``, ``bytes_out``: request and response bodies. ``added_p50_ms``, ``added_p99_ms``: how long requests that
-    passed were held until it was decided that they may, look-ups in the stores included; null when none passed.
+    ``bytes_in`` went to the upstream, ``bytes_out`` came from it, heads included. ``added_p50_ms``, ``added_p99_ms``:
+    how long requests that passed were held until it was decided that they may, look-ups in the stores included; null
+    when none passed.
     """
 
     at: datetime
