@@ -18,7 +18,7 @@ from proxy_core.bindings import Bindings, Claim, ClaimedElsewhere
 from proxy_core.contracts import INTERCEPTS, Action, Binding, ClientAddress, KeyIdentity, LiveSettings, Verdict
 from proxy_core.errors import RequestRefused, StoreUnavailable
 from proxy_core.events import Events
-from proxy_core.verdict import ALLOWED, REFUSED_ELSEWHERE, STATUS, elsewhere, failsafe, judge, may_claim
+from proxy_core.verdict import ALLOWED, REFUSED_ELSEWHERE, STATUS, Acceptance, elsewhere, failsafe, judge, may_claim
 
 log = structlog.get_logger(__name__)
 
@@ -73,6 +73,14 @@ class Admission:
             await self._conclude_or_learn(question, verdict, binding)
         except StoreUnavailable:
             self._conclude(question, REFUSED_ELSEWHERE, binding)
+
+    async def settle(self, question: Question | None, claim: Claim, acceptance: Acceptance) -> None:
+        """What the upstream made of a first use: binds the key, or not. Raises RequestRefused as `confirm` does."""
+        if acceptance is Acceptance.ACCEPTED and question is not None:
+            await self.confirm(question, claim)
+        else:
+            self._events.count(acceptance.value)
+            await claim.release()
 
     async def _admit(self, question: Question) -> Claim | None:
         live, address, now = question.live, question.address, question.now

@@ -42,6 +42,8 @@ from proxy_core.intake import Intake, IntakeRooms
 from proxy_core.live_settings import LiveSettingsFeed
 from proxy_core.original import PATH as VERDICT_PATH
 from proxy_core.outbox import OutboxLimits
+from proxy_core.relay import Relay, RelayLimits
+from proxy_core.roster import Roster
 from proxy_core.settings import Settings
 from proxy_core.store import Store
 from proxy_core.tasks import Tasks
@@ -93,16 +95,18 @@ class Worker:
         self._upstream: Upstream
         self._watch: ClientWatch
         self.verdicts: ASGIApp
+        self._roster: Roster
+        self._relay: Relay
 
     @contextlib.asynccontextmanager
-    async def run(self) -> AsyncIterator[Gateway]:
+    async def run(self) -> AsyncIterator[tuple[Gateway, Relay]]:
         async with contextlib.AsyncExitStack() as stack:
             gateway = await self._furnish(stack)
             self._listen_for_drain()
             gc.collect()
             gc.freeze()
             gc.set_threshold(*GC_THRESHOLDS)
-            yield gateway
+            yield gateway, self._relay
             self._draining = True
 
     async def _furnish(self, stack: contextlib.AsyncExitStack) -> Gateway:
@@ -143,6 +147,8 @@ class Worker:
         stack.push_async_callback(self._concurrency.aclose)
         self._live = LiveSettingsFeed(self._cache, self._store, tasks, settings.initial_live_settings())
         await self._live.start()
+        self._roster = Roster(bindings, self._live, self._events, tasks)
+        self._roster.start()
         bindings.start()
         self._concurrency.start()
         self._events.start()
@@ -151,6 +157,7 @@ class Worker:
         rooms = self._rooms(bindings)
         gateway = Gateway(rooms)
         self.verdicts = VerdictService(self._verdict_rooms(rooms))
+        self._relay = Relay(rooms, gateway, _relay_limits(settings))
         heartbeat = Heartbeat(event_client, tasks, lambda: self._vitals(gateway))
         stack.push_async_callback(heartbeat.aclose)
         heartbeat.start()
@@ -184,8 +191,10 @@ class Worker:
             events=self._events,
             upstream=self._upstream,
             watch=self._watch,
+            roster=self._roster,
             profile=settings.upstream_profile,
             body_max_bytes=limits.body_max_bytes,
+            server_timing=settings.server_timing,
         )
 
     def _verdict_rooms(self, rooms: Rooms) -> VerdictRooms:
@@ -213,6 +222,7 @@ class Worker:
     def _drain(self) -> None:
         if not self._draining:
             self._draining = True
+            self._relay.close()
             asyncio.get_running_loop().call_later(self._settings.drain_timeout_s, self._cut)
 
     def _cut(self) -> None:
@@ -261,10 +271,11 @@ class Worker:
 
 
 class Application(Litestar):
-    """Litestar, with the gateway as its raw ASGI catch-all."""
+    """Litestar, with the gateway as its raw ASGI catch-all, and the relay for what is to become a WebSocket."""
 
     gateway: ASGIApp
     verdicts: ASGIApp
+    relay: ASGIApp
     admin: ASGIApp
 
     def __call__(self, scope: Scope | LifeSpanScope, receive: Any, send: Any) -> Any:
@@ -275,7 +286,9 @@ class Application(Litestar):
         if raw_path.startswith(ADMIN_PREFIX) and raw_path[len(ADMIN_PREFIX) :][:1] in (b"", b"/"):
             return self.admin(facts, receive, send)
         if raw_path.startswith(VERDICT_PATH) and raw_path[len(VERDICT_PATH) :][:1] in (b"", b"/"):
-            return self.verdicts(facts, receive, send)
+            return (self.verdicts if facts["type"] == "http" else _not_here)(facts, receive, send)
+        if facts["type"] == "websocket":
+            return self.relay(facts, receive, send)
         return self.gateway(facts, receive, send)
 
 
@@ -297,7 +310,7 @@ def create_app(settings: Settings, admin: Litestar | None = None) -> Application
         async with contextlib.AsyncExitStack() as stack:
             if admin is not None:
                 await stack.enter_async_context(admin.lifespan())
-            app.gateway = await stack.enter_async_context(worker.run())
+            app.gateway, app.relay = await stack.enter_async_context(worker.run())
             app.verdicts = worker.verdicts
             yield
 
@@ -337,6 +350,14 @@ def _limits(settings: Settings) -> Limits:
         head_s=settings.upstream_head_timeout_s,
         idle_s=settings.upstream_idle_timeout_s,
         keepalive_s=settings.upstream_keepalive_s,
+    )
+
+
+def _relay_limits(settings: Settings) -> RelayLimits:
+    return RelayLimits(
+        message_bytes=settings.websocket_message_max_bytes,
+        handshake_s=settings.websocket_handshake_timeout_s,
+        send_s=settings.upstream_idle_timeout_s,
     )
 
 

@@ -78,10 +78,15 @@ class Bindings:
         self._claims = Claims(cache, store, tasks, self._memory, clock=clock, wall_clock=wall_clock)
         self._flights: dict[bytes, asyncio.Task[Found]] = {}
         self._redis_met_at = clock()
+        self._on_change: Callable[[bytes | None], None] = lambda _fingerprint: None
         self.peek = self._memory.fresh
 
     def __repr__(self) -> str:
         return f"Bindings({self._memory!r}, {self._claims!r}, flights={len(self._flights)})"
+
+    def tell(self, on_change: Callable[[bytes | None], None]) -> None:
+        """Has ``on_change`` called with each fingerprint whose owner may have changed; None: any key's may have."""
+        self._on_change = on_change
 
     def start(self) -> None:
         self._tasks.start(self._cache.follow(self), name="invalidation channel")
@@ -193,15 +198,18 @@ class Bindings:
         if message == keyspace.ALL_BINDINGS_CHANGED:
             self._memory.drop_all()
             self._flights.clear()
+            self._on_change(None)
         elif (fingerprint := keyspace.changed_binding(message)) is not None:
             self._memory.drop(fingerprint)
             self._claims.overrule(fingerprint)
             self._flights.pop(fingerprint, None)
+            self._on_change(fingerprint)
 
     def channel_up(self) -> None:
         self._redis_met_at = self._clock()
         self._memory.channel_up()
         self._flights.clear()
+        self._on_change(None)
 
     def channel_down(self) -> None:
         self._memory.channel_down()

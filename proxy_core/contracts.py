@@ -222,6 +222,7 @@ class LiveSettings(msgspec.Struct, frozen=True):
     networks_per_key: int = 1
     max_concurrent_per_key: int = 0
     max_concurrent_per_address: int = 0
+    cut_on_revocation: bool = False
     archive_days: int = 90
     log_retention_days: int = 180
     alert_threshold_count: int = 5

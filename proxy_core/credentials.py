@@ -232,6 +232,24 @@ class Credentials:
         return b", ".join(offered)
 
 
+def selected_protocol(sent: Rewritten, selected: list[bytes]) -> str | None:
+    """The subprotocol that the client may be told of, of what the upstream ``selected`` (its header lines).
+
+    The item with the key is never told, not even to whoever sent it: answers are logged on the way, and the client may
+    have offered the key in another spelling or not at all. Raises ValueError for a subprotocol that was not offered,
+    which no client's library would accept either.
+    """
+    if not selected:
+        return None
+    protocol = selected[0].strip(_BLANKS)
+    if PROTOCOL_KEY in protocol.lower():
+        return None
+    offered = next((value for name, value in sent.headers if name == b"sec-websocket-protocol"), b"")
+    if len(selected) != 1 or protocol not in offered.split(b", "):
+        raise ValueError("the upstream selected a subprotocol that was not offered")
+    return protocol.decode("latin-1")
+
+
 def _login(head: RequestHead) -> list[tuple[bytes, bytes]]:
     """A dashboard's ``Authorization`` as it came: the first line, the only one that the upstream reads."""
     first = head.authorization[0] if head.authorization else b""

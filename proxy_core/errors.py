@@ -62,6 +62,10 @@ class UpstreamCut(ProxyError):
     reason = Reason.UPSTREAM_UNAVAILABLE
 
 
+class KeyRevoked(ProxyError):
+    """The key may not be used from there any more; raised to whoever is still using it."""
+
+
 class ClientGone(ProxyError):
     """The client left before its answer was complete."""
 

@@ -10,11 +10,15 @@ Rules for whoever edits this file:
   short answer costs one turn of the event loop.
 - Time limits are deadlines that one sweep per worker looks at. A timer per request would cost more than it tells.
 - A response counts as complete only when its framing says so. A break before that is an error, never an end.
+- After ``101`` to a handshake (`expect_upgrade`) the bytes are no HTTP any more: they are passed on as they come, and
+  what they mean is `frames`' business.
 """
 
 import asyncio
+import socket
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import cast
 
 import httptools
@@ -22,11 +26,19 @@ import msgspec
 
 from proxy_core.errors import ProxyError, UpstreamCut, UpstreamError, UpstreamTimeout
 
+SWITCHING = 101
 MAX_HEAD_BYTES = 65_536
 MAX_INFORMATIONAL = 16
 READ_HIGH_WATER_BYTES = 65_536
 WRITE_HIGH_WATER_BYTES = 65_536
 _VERSIONS = ("1.1", "1.0")
+KEEP_ALIVE = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4),
+)
+"""Of a connection that has switched protocols: two minutes after the other machine vanished, it counts as broken."""
 
 
 class ResponseHead(msgspec.Struct, frozen=True, gc=False):
@@ -74,6 +86,7 @@ class Connection(asyncio.Protocol):
         "_request_sent",
         "_reusable",
         "_transport",
+        "_upgrading",
         "_waiter",
         "busy",
         "head",
@@ -98,6 +111,7 @@ class Connection(asyncio.Protocol):
         self._error: ProxyError | None = None
         self._bodiless = self._complete = self._reusable = self._request_sent = self._continue = False
         self._head_bytes = self._informational = self._buffered = 0
+        self._upgrading = False
         self.head: ResponseHead | None = None
         self.busy = False
         self.idle_since = 0.0
@@ -123,6 +137,10 @@ class Connection(asyncio.Protocol):
         self._bodiless = bodiless
         self._complete = self._reusable = self._request_sent = self._continue = False
         self._head_bytes = self._informational = self._buffered = 0
+
+    def expect_upgrade(self) -> None:
+        """The request is a WebSocket handshake: after ``101`` this is a plain connection, which serves nothing else."""
+        self._upgrading = True
 
     def write(self, data: bytes) -> None:
         """Sends part of the request. A connection already lost is not an error here: the reader will be told."""
@@ -190,6 +208,10 @@ class Connection(asyncio.Protocol):
         limit = self._limits.idle_s
         return self._news(time.monotonic() + limit if limit else 0.0)
 
+    def more_whenever(self) -> "asyncio.Future[bool]":
+        """`more` without a time limit: a WebSocket may be silent for as long as both ends like."""
+        return self._news(0.0)
+
     def check_silence(self, *, in_time: bool) -> None:
         """Raises UpstreamCut when nothing came within the time limit."""
         if not in_time:
@@ -242,8 +264,11 @@ class Connection(asyncio.Protocol):
             self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self.fail(UpstreamError("the upstream switched protocols without being asked to"))
+        except httptools.HttpParserUpgrade as upgrade:
+            if self._upgrading and self.head is not None:
+                self._switch(data[upgrade.args[0] :])
+            else:
+                self.fail(UpstreamError("the upstream switched protocols without being asked to"))
         except httptools.HttpParserError as exc:
             self.fail(self._broken(f"the upstream's answer is not HTTP/1.1: {type(exc).__name__}"))
         if self.head is None and self._head_bytes > MAX_HEAD_BYTES:
@@ -286,7 +311,7 @@ class Connection(asyncio.Protocol):
             return
         status = self._parser.get_status_code()
         headers, self._headers = self._headers, []
-        if status < 200:
+        if status < 200 and not (status == SWITCHING and self._upgrading):
             self._informational += 1
             self._head_bytes = 0
             self._continue = self._continue or status == 100
@@ -314,11 +339,20 @@ class Connection(asyncio.Protocol):
             self._paused = True
 
     def on_message_complete(self) -> None:
-        if self.head is not None and not self._complete:
+        if self.head is not None and not self._complete and self.head.status != SWITCHING:
             self._complete = True
             self._reusable = self._parser.should_keep_alive()
 
     # -- helpers
+
+    def _switch(self, first: bytes) -> None:
+        """No HTTP from here on. Silence ends no such connection: the kernel has to ask whether the other end lives."""
+        self._parser = cast("httptools.HttpResponseParser", SimpleNamespace(feed_data=self.on_body))
+        if first:
+            self.on_body(first)
+        raw = cast("socket.socket", cast("asyncio.Transport", self._transport).get_extra_info("socket"))
+        for level, option, value in KEEP_ALIVE:
+            raw.setsockopt(level, option, value)
 
     def _news(self, deadline: float) -> "asyncio.Future[bool]":
         """Done with the next packet or the connection's end; with False when the deadline (0: none) passed first.

@@ -14,7 +14,7 @@ Rules for whoever edits this file:
 """
 
 import asyncio
-import time
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -29,6 +29,7 @@ from proxy_core.contracts import Reason, RequestHead, UpstreamProfile
 from proxy_core.errors import (
     BodyTooLarge,
     ClientGone,
+    KeyRevoked,
     ProxyError,
     RequestRefused,
     ResponseBroken,
@@ -41,8 +42,8 @@ from proxy_core.exchange import Connection, ResponseHead
 from proxy_core.headers import response_headers
 from proxy_core.histogram import Histogram
 from proxy_core.intake import Intake, Story
+from proxy_core.roster import Roster
 from proxy_core.upstream import Upstream
-from proxy_core.verdict import Acceptance
 from proxy_core.watch import ClientWatch, Receive, Visit
 
 log = structlog.get_logger(__name__)
@@ -50,6 +51,8 @@ log = structlog.get_logger(__name__)
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 BODY_BROKEN = "the request body is malformed or was broken off"
+TAKEN_BYTES, TAKEN_S = 32 * 1024 * 1024, 10.0
+"""How much of a refused request's body is taken all the same, and for how long."""
 
 CONTINUE_WAIT_S = 1.0
 """How long the upstream may think about ``Expect: 100-continue`` before the body is sent all the same."""
@@ -64,8 +67,10 @@ class Rooms(msgspec.Struct, frozen=True):
     events: Events
     upstream: Upstream
     watch: ClientWatch
+    roster: Roster
     profile: UpstreamProfile
     body_max_bytes: int
+    server_timing: bool
 
 
 class Exchange(Story):
@@ -84,6 +89,11 @@ class Exchange(Story):
         self.seats: Seats = ()
         self.started = False
 
+    def revoke(self, reason: str) -> None:
+        """Cuts the stream; called by the roster."""
+        if self.visit.connection is not None:
+            self.visit.connection.fail(KeyRevoked(reason))
+
 
 class Gateway:
     """The raw ASGI application of the data plane. Raises ResponseBroken to have a response broken off."""
@@ -95,14 +105,15 @@ class Gateway:
         self._events = rooms.events
         self._upstream = rooms.upstream
         self._watch = rooms.watch
+        self._roster = rooms.roster
         self._profile = rooms.profile
         self._body_max_bytes = rooms.body_max_bytes
+        self._server_timing = rooms.server_timing
         self._answers = [0] * 10
         self.added_time = Histogram()
         """How long requests that passed were held until it was decided that they may."""
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
-        came_ns = time.perf_counter_ns()
         intake = self._intake
         story = Exchange(scope, receive, send, intake.next_request_id())
         self._watch.enter(story.visit)
@@ -114,15 +125,18 @@ class Gateway:
             live = story.live
             if live.max_concurrent_per_key or live.max_concurrent_per_address:
                 await self._take_seats(story)
-            self.added_time.add(time.perf_counter_ns() - came_ns)
+            self.added_time.add(story.decided())
             await self._forward(story, head, request)
         except RequestRefused as refused:
             await self._refuse(story, refused.status, refused.reason, refused.detail)
+            await self._take_body(story)
         except ClientGone:
             self._events.count("client_gone")
             if story.visit.uploading and not story.started:
                 # So does a chunk that is none look from here: who sent it is still there, to be told.
                 await self._answer_refusal(story, 400, Reason.MALFORMED_REQUEST, BODY_BROKEN)
+        except KeyRevoked:  # only what has begun is in the roster
+            raise ResponseBroken from None
         except (UpstreamError, UpstreamCut, UploadTimeout, BodyTooLarge) as failed:
             log.warning(
                 "exchange failed", request_id=story.request_id.decode(), reason=failed.reason.value, detail=str(failed)
@@ -139,19 +153,26 @@ class Gateway:
         finally:
             story.visit.end()
             self._watch.leave(story.visit)
-            if story.seats:
-                self._concurrency.leave(story.seats)
-            if story.claim is not None:
-                await story.claim.release()
+            if story.seats or story.claim is not None:
+                await self._give_back(story)
 
     def counts(self) -> dict[str, int]:
         """Since the start: requests that came, and answers of the upstream by class of status."""
         answers = {f"answered_{number}xx": count for number, count in enumerate(self._answers) if count}
         return {"requests": self._intake.requests} | answers
 
+    def note_answer(self, status: int) -> None:
+        """Counts an answer of the upstream."""
+        self._answers[status // 100] += 1
+
     async def _take_seats(self, story: Exchange) -> None:
         if story.address is not None:
             story.seats = await self._concurrency.enter(story.live, story.fingerprint, story.address)
+
+    async def _give_back(self, story: Exchange) -> None:
+        self._concurrency.leave(story.seats)
+        if story.claim is not None:
+            await story.claim.release()
 
     # -- passing on
 
@@ -232,13 +253,13 @@ class Gateway:
 
     async def _answer(self, story: Exchange, connection: Connection) -> None:
         response = connection.head or await connection.response_head()
-        self._answers[response.status // 100] += 1
+        self.note_answer(response.status)
         read = b"" if story.claim is None else await self._settle(story, story.claim, connection, response)
         send = story.send
         start = {
             "type": "http.response.start",
             "status": response.status,
-            "headers": response_headers(response.headers),
+            "headers": story.mark(response_headers(response.headers), timing=self._server_timing),
         }
         body = connection.whole_body()
         story.started = True
@@ -251,6 +272,17 @@ class Gateway:
         await send(start)
         # Granian holds the head back until the first body message, which may be minutes away.
         await send({"type": "http.response.body", "body": read, "more_body": True})
+        if story.fingerprint is None or story.address is None:
+            await self._stream(send, connection)
+            return
+        entry = self._roster.enter(story.fingerprint, story.address, story.revoke, persistent=False)
+        try:
+            await self._stream(send, connection)
+        finally:
+            self._roster.leave(entry)
+
+    @staticmethod
+    async def _stream(send: Send, connection: Connection) -> None:
         arrived, more = connection.arrived, connection.more
         while (chunk := arrived()) != b"":
             if chunk is None:
@@ -265,11 +297,7 @@ class Gateway:
         Returns the body bytes that had to be read for that. Raises RequestRefused if another address was first.
         """
         judged = await judge_answer(connection, response, self._profile)
-        if judged.acceptance is Acceptance.ACCEPTED and story.question is not None:
-            await self._admission.confirm(story.question, claim)
-        else:
-            self._events.count(judged.acceptance.value)
-            await claim.release()
+        await self._admission.settle(story.question, claim, judged.acceptance)
         return judged.read
 
     # -- refusing
@@ -278,9 +306,27 @@ class Gateway:
         self._events.count(reason.value)
         await self._answer_refusal(story, status, reason, detail)
 
-    @staticmethod
-    async def _answer_refusal(story: Exchange, status: int, reason: Reason, detail: str) -> None:
+    async def _answer_refusal(self, story: Exchange, status: int, reason: Reason, detail: str) -> None:
         reply = story.refusal(status, reason, detail)
+        headers = story.mark(reply.headers, timing=self._server_timing)
         story.started = True
-        await story.send({"type": "http.response.start", "status": reply.status, "headers": reply.headers})
+        await story.send({"type": "http.response.start", "status": reply.status, "headers": headers})
         await story.send({"type": "http.response.body", "body": reply.body, "more_body": False})
+
+    @staticmethod
+    async def _take_body(story: Exchange) -> None:
+        """Takes what the client is still sending, or it would never read why it should not.
+
+        The server resets a connection with unread bytes, and an SDK that finds it reset begins all over again.
+        """
+        head = story.head
+        if head is None or head.expect_continue or not (head.content_length or head.chunked):
+            return
+        taken = 0
+        with contextlib.suppress(ProxyError, TimeoutError):
+            async with asyncio.timeout(TAKEN_S):
+                while taken < TAKEN_BYTES:
+                    message = await story.visit.next_message()
+                    taken += len(message["body"])
+                    if not message["more_body"]:
+                        return

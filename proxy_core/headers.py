@@ -150,6 +150,7 @@ _RESPONSE_DROPPED: Final = frozenset(
     (
         *(b"connection", b"keep-alive", b"proxy-connection", b"proxy-authenticate", b"proxy-authentication-info"),
         *(b"te", b"trailer", b"transfer-encoding", b"upgrade", b"content-length"),
+        b"x-sentinel-request-id",  # ours, also when another Sentinel stands behind this one
     )
 )
 

@@ -36,14 +36,17 @@ class Story:
 
     ``scope`` is the server's (ASGI). ``live`` is there once the request was read; ``fingerprint`` is its key's.
     ``question`` is there when memory alone cannot say whether the request may pass.
-    ``peer_vouches``: the TCP peer is a trusted proxy that said more of the request than the address.
+    ``peer_vouches``: the TCP peer is a trusted proxy that said more of the request than the address. ``held_ns``: how
+    long it took until the request could be passed on, 0 while it has not been.
     ``target_stays``: whoever forwards the request cannot replace its target, so no key may be in it.
     """
 
     __slots__ = (
         "address",
+        "came_ns",
         "fingerprint",
         "head",
+        "held_ns",
         "live",
         "peer_vouches",
         "question",
@@ -56,6 +59,8 @@ class Story:
     live: LiveSettings
 
     def __init__(self, scope: dict[str, Any], request_id: bytes) -> None:
+        self.came_ns = time.perf_counter_ns()
+        self.held_ns = 0
         self.scope = scope
         self.request_id = request_id
         self.route: Route | None = None
@@ -65,6 +70,22 @@ class Story:
         self.question: Question | None = None
         self.peer_vouches = False
         self.target_stays = False
+
+    def decided(self) -> int:
+        """It may pass: how long it was held until then, in ns."""
+        self.held_ns = held_ns = time.perf_counter_ns() - self.came_ns
+        return held_ns
+
+    def mark(self, headers: list[tuple[bytes, bytes]], *, timing: bool) -> list[tuple[bytes, bytes]]:
+        """Adds to an answer's ``headers`` what it says of us, whoever made it, ``timing``: with the time that we took.
+
+        The upstream's ``x-request-id`` is its own, and SDKs show it to whoever asks the upstream's operator for help.
+        """
+        headers.append((b"x-sentinel-request-id", self.request_id))
+        if timing:
+            own_ns = self.held_ns or time.perf_counter_ns() - self.came_ns
+            headers.append((b"server-timing", b"sentinel;dur=%.3f" % (own_ns / 1e6)))
+        return headers
 
     def refusal(self, status: int, reason: Reason, detail: str) -> Reply:
         """In the dialect of the route, as far as it is known."""
@@ -147,8 +168,11 @@ class Intake:
             story.request_id = head.request_id or story.request_id
         return head, rewritten
 
-    def write_head(self, story: Story, head: RequestHead, rewritten: Rewritten) -> bytes:
-        """The request's head as the upstream gets it. Raises ValueError for a story that was not read."""
+    def write_head(self, story: Story, head: RequestHead, rewritten: Rewritten, *, websocket_key: bytes = b"") -> bytes:
+        """The request's head as the upstream gets it; with a ``websocket_key`` an opening handshake.
+
+        Raises ValueError for a story that was not read.
+        """
         scope, address = story.scope, story.address
         if address is None:
             raise ValueError("a head is written for a request that was read")
@@ -160,5 +184,6 @@ class Intake:
             address=address,
             scheme=client_scheme(head, peer_is_trusted=story.peer_vouches, own=scope["scheme"].encode()),
             request_id=story.request_id,
+            websocket_key=websocket_key,
             default_host=self._authority,
         )

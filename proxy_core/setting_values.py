@@ -95,3 +95,14 @@ def _network(text: str) -> IPNetwork:
             f"has {text}, which would let every client on earth name its own address; list only your proxies"
         )
     return network
+
+
+def shown(value: object) -> str:
+    """A default as documentation shows it."""
+    if value is None or value == ():
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:g}"
+    return str(value)

@@ -18,7 +18,7 @@ from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_v
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from proxy_core.contracts import Failsafe, IPNetwork, LiveSettings, UpstreamProfile
-from proxy_core.setting_values import UpstreamUrl, parse_networks, parse_upstream_url, refuse_weak_secret
+from proxy_core.setting_values import UpstreamUrl, parse_networks, parse_upstream_url, refuse_weak_secret, shown
 
 PREFIX = "SENTINEL_"
 DEFAULT_WORKERS_MAX = 4
@@ -176,6 +176,17 @@ class Settings(BaseSettings):
         description="how long an idle connection is kept. 0: never reused. "
         "Keep it below the upstream's own keep-alive time, or requests meet closed connections",
     )
+    websocket_handshake_timeout_s: Seconds = Field(
+        default=60.0,
+        description="time until the upstream accepts or refuses a WebSocket (then 504). 0: no limit",
+    )
+    websocket_message_max_bytes: int = Field(
+        default=67_108_864,
+        ge=0,
+        le=1_000_000_000,
+        description="size of one WebSocket message, either way (then the socket is closed with 1009). 0: no limit. "
+        "The server takes no more than 64 MiB from clients whatever this says, and 16 MiB in one frame",
+    )
     upstream_tls_ca_file: Path | None = Field(
         default=None,
         description="certificates (PEM) that an `https` upstream is verified against. Empty: the system's",
@@ -225,6 +236,10 @@ class Settings(BaseSettings):
         min_length=1,
         max_length=64,
         description="this gateway's name in records and heartbeats. Empty: the machine's host name",
+    )
+    server_timing: bool = Field(
+        default=False,
+        description="tell clients in a `Server-Timing` header for how many milliseconds Sentinel held their request",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="least severe level that is logged (to stderr): `debug`, `info`, `warning`, `error`"
@@ -363,7 +378,7 @@ def setting_rows(kind: type[Settings] = Settings) -> list[SettingRow]:
     rows = []
     for name, field in kind.model_fields.items():
         default = (
-            "required" if field.is_required() else f"`{_shown(field.default)}`" if field.default_factory is None else ""
+            "required" if field.is_required() else f"`{shown(field.default)}`" if field.default_factory is None else ""
         )
         rows.append(SettingRow(variable_of(name, kind), "" if default == "``" else default, field.description or ""))
     return rows
@@ -383,13 +398,3 @@ def _fault(model: type[Settings], location: tuple[int | str, ...], kind: str, me
         return f"{variable} is missing: {fields[name].description}"
     text = message.removeprefix("Value error, ")
     return f"{variable} {text}" if kind == "value_error" else f"{variable}: {text[0].lower()}{text[1:]}"
-
-
-def _shown(value: object) -> str:
-    if value is None or value == ():
-        return ""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float):
-        return f"{value:g}"
-    return str(value)

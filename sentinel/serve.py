@@ -1,8 +1,9 @@
 """Owns the gateway's server: MPServer's workers, how they stop, and the status that says how it went.
 
-A stop goes in three steps: workers are told with SIGUSR1 that the drain begins (the application cuts what is still open
-after ``drain_timeout_s`` and writes its records), then SIGTERM makes Granian finish; one that is still there
-KILL_MARGIN_S later is killed. Granian alone would wait for open streams without bound.
+A stop goes in three steps: workers are told with SIGUSR1 that the drain begins (the application closes WebSockets at
+once, cuts what is still open after ``drain_timeout_s`` and writes its records), then SIGTERM makes Granian finish; one
+that is still there KILL_MARGIN_S later is killed. Granian alone would wait for open streams without bound, and drop
+WebSockets without a word: between the first and the second step there is time to say it.
 """
 
 import contextlib
@@ -10,6 +11,7 @@ import math
 import os
 import resource
 import signal
+import threading
 from types import FrameType
 
 from granian.constants import HTTPModes, Interfaces, Loops
@@ -24,6 +26,7 @@ from sentinel.errors import ProcessFailed
 from sentinel.ports import refuse_busy_port
 
 DRAIN_SIGNAL = signal.SIGUSR1
+GOODBYE_S = 0.3
 KILL_MARGIN_S = 10
 BACKLOG = 4096
 # Granian counts connections here, not requests: a low value would starve new clients behind a keep-alive proxy.
@@ -60,7 +63,7 @@ def _server(settings: Settings, plane: Plane) -> MPServer:
         runtime_threads=1,
         loop=Loops.uvloop,
         http=HTTPModes.http1,
-        websockets=False,
+        websockets=True,
         backlog=BACKLOG,
         backpressure=CONNECTIONS_PER_WORKER,
         http1_settings=HTTP1Settings(
@@ -85,7 +88,7 @@ def _stop_in_steps(server: MPServer) -> None:
             with contextlib.suppress(ProcessLookupError, TypeError):
                 os.kill(worker.inner.pid, DRAIN_SIGNAL)
         if callable(finish):
-            finish(number, frame)
+            threading.Timer(GOODBYE_S, finish, (number, frame)).start()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)

@@ -30,6 +30,13 @@ MaxConcurrentPerAddress = Annotated[
         description="requests from one IPv4 address or IPv6 /64 that may be open at once, then 429; 0: any number",
     ),
 ]
+CutOnRevocation = Annotated[
+    bool,
+    Meta(
+        description="break off running streams too when their key is banned, released or bound elsewhere; "
+        "WebSockets are closed in any case"
+    ),
+]
 ArchiveDays = Annotated[
     int, Meta(ge=0, le=36_500, description="days without use until a binding is archived; 0: never")
 ]
@@ -64,6 +71,7 @@ class SettingValues(Struct, frozen=True):
     networks_per_key: NetworksPerKey
     max_concurrent_per_key: MaxConcurrentPerKey
     max_concurrent_per_address: MaxConcurrentPerAddress
+    cut_on_revocation: CutOnRevocation
     archive_days: ArchiveDays
     log_retention_days: RetentionDays
     alert_threshold_count: ThresholdCount
@@ -84,6 +92,7 @@ class SettingChanges(Struct, frozen=True, forbid_unknown_fields=True):
     networks_per_key: NetworksPerKey | UnsetType = UNSET
     max_concurrent_per_key: MaxConcurrentPerKey | UnsetType = UNSET
     max_concurrent_per_address: MaxConcurrentPerAddress | UnsetType = UNSET
+    cut_on_revocation: CutOnRevocation | UnsetType = UNSET
     archive_days: ArchiveDays | UnsetType = UNSET
     log_retention_days: RetentionDays | UnsetType = UNSET
     alert_threshold_count: ThresholdCount | UnsetType = UNSET

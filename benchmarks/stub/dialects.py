@@ -14,6 +14,7 @@ JSON = b"application/json; charset=utf-8"
 SSE = b"text/event-stream"
 HTML = b"text/html; charset=utf-8"
 TEXT = "Hello from the stub model."
+SPEECH = bytes(range(256)) * 64
 _MARK = '"stub":{"seq":%d,"ns":%d}'
 _CREATED = 1_760_000_000
 
@@ -259,6 +260,38 @@ def models_anthropic() -> Answer:
 def models_gemini() -> Answer:
     item = {"name": "models/stub-model", "displayName": "Stub", "supportedGenerationMethods": ["generateContent"]}
     return Answer(encode({"models": [item], "nextPageToken": None}))
+
+
+def file_object(size: int, sha256: str | None) -> Answer:
+    """With the digest of the whole upload's body, which the real API does not tell."""
+    names = {"filename": "stub.bin", "purpose": "assistants", "status": "processed", "created_at": _CREATED}
+    return Answer(encode({"id": "file-stub", "object": "file", "bytes": size, "sha256": sha256} | names))
+
+
+def transcription() -> Answer:
+    return Answer(encode({"text": TEXT}))
+
+
+def speech() -> Answer:
+    return Answer(SPEECH, content_type=b"audio/mpeg")
+
+
+def realtime(event_type: str) -> list[bytes]:
+    """What the realtime API answers to a client's event of this type."""
+    session = {"object": "realtime.session", "type": "realtime", "id": "sess_stub", "model": "stub-model"}
+    response = {"object": "realtime.response", "id": "resp_stub", "output": []}
+    place = {"response_id": "resp_stub", "item_id": "item_stub", "output_index": 0, "content_index": 0}
+    events: list[dict[str, object]] = []
+    if event_type == "session.update":
+        events = [{"type": "session.updated", "session": session}]
+    elif event_type == "response.create":
+        events = [
+            {"type": "response.created", "response": response | {"status": "in_progress"}},
+            {"type": "response.output_text.delta", "delta": TEXT, **place},
+            {"type": "response.output_text.done", "text": TEXT, **place},
+            {"type": "response.done", "response": response | {"status": "completed"}},
+        ]
+    return [encode({"event_id": f"event_{number}", **event}) for number, event in enumerate(events)]
 
 
 def page() -> Answer:

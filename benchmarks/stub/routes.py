@@ -102,11 +102,7 @@ def _models(request: RecordedRequest, _: Stats) -> Answer:
 
 
 def _file(request: RecordedRequest, _: Stats) -> Answer:
-    return Answer(
-        dialects.encode(
-            {"id": "file-stub", "object": "file", "bytes": request.body_bytes, "sha256": request.body_sha256}
-        )
-    )
+    return dialects.file_object(request.body_bytes, request.body_sha256)
 
 
 def _echo(request: RecordedRequest, _: Stats) -> Answer:
@@ -173,6 +169,8 @@ _TABLE: dict[tuple[bytes, str], Route] = {
     (b"GET", "/v1/models"): Route(_models),
     (b"GET", "/v1beta/models"): Route(lambda _, __: dialects.models_gemini()),
     (b"POST", "/v1/files"): Route(_file, hashes=True),
+    (b"POST", "/v1/audio/transcriptions"): Route(lambda _, __: dialects.transcription(), hashes=True),
+    (b"POST", "/v1/audio/speech"): Route(lambda _, __: dialects.speech(), holds=True),
     (b"GET", "/v1/download"): Route(_download),
     (b"GET", "/v1/realtime"): Route(_realtime, websocket=True),
     (b"GET", "/api/status"): Route(_status, needs_key=False),

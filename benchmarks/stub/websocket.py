@@ -1,4 +1,4 @@
-"""``/v1/realtime``: a WebSocket that echoes each frame, answers pings, closes when asked (RFC 6455)."""
+"""``/v1/realtime``: a WebSocket that answers two events, echoes other frames, answers pings, closes (RFC 6455)."""
 
 import asyncio
 import base64
@@ -6,13 +6,24 @@ import hashlib
 import struct
 from collections.abc import Mapping
 
+import msgspec
+
+from benchmarks.stub import dialects
+
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_WHOLE_TEXT = 0x81
 _CLOSE, _PING, _PONG = 0x8, 0x9, 0xA
 MAX_FRAME_BYTES = 16 * 1024 * 1024
 
 
+class _Event(msgspec.Struct):
+    """What the stub looks at in a client's event."""
+
+    type: str = ""
+
+
 class EchoSocket:
-    """Each data frame goes back as it came (opcode, FIN, payload), unmasked."""
+    """Each data frame goes back as it came (opcode, FIN, payload), unmasked, unless it is an event with an answer."""
 
     def __init__(self, transport: asyncio.Transport, first: Mapping[bytes, bytes]) -> None:
         self._transport = transport
@@ -58,10 +69,23 @@ class EchoSocket:
         opcode = frame[0] & 0x0F
         if opcode == _PONG:
             return
+        if frame[0] == _WHOLE_TEXT and (events := _answers(payload)):
+            for event in events:
+                self._transport.write(bytes([_WHOLE_TEXT]) + _length(len(event)) + event)
+            return
         first = (frame[0] & 0xF0) | (_PONG if opcode == _PING else opcode)
         self._transport.write(bytes([first]) + _length(len(payload)) + payload)
         if opcode == _CLOSE:
             self._transport.close()
+
+
+def _answers(payload: bytes) -> list[bytes]:
+    """The realtime events that answer a client's event; none for what is not one that has an answer."""
+    try:
+        kind = msgspec.json.decode(payload, type=_Event).type
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return []
+    return dialects.realtime(kind)
 
 
 def _unmask(mask: bytes, payload: bytes) -> bytes:

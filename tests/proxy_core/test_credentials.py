@@ -10,7 +10,7 @@ import hmac
 import pytest
 
 from proxy_core.contracts import Dialect, ModelKey, Reason, RequestHead, Route, UpstreamProfile
-from proxy_core.credentials import Credentials
+from proxy_core.credentials import Credentials, Rewritten, selected_protocol
 from proxy_core.errors import RequestRefused
 from proxy_core.headers import read_request_head
 from tests.support import new_api
@@ -101,6 +101,29 @@ def test_empty_carriers_are_no_presence() -> None:
     """The upstream's handlers ask for a value, so an empty line chooses no format."""
     request = passed("GET", "/v1/models?key=", "x-api-key:", "x-goog-api-key:", "Authorization: Bearer V")
     assert not {b"x-api-key", b"x-goog-api-key"} & request.headers.keys()
+
+
+OFFERED = Rewritten([(b"sec-websocket-protocol", b"realtime, openai-insecure-api-key.sk-V, x")], b"/")
+
+
+@pytest.mark.parametrize(
+    ("selected", "told"),
+    [
+        ([], None),
+        ([b"realtime"], "realtime"),
+        ([b" x\t"], "x"),
+        ([b"openai-insecure-api-key.sk-V"], None),
+        ([b"OpenAI-Insecure-API-Key.sk-V"], None),
+    ],
+)
+def test_the_client_is_told_what_was_selected_but_never_the_item_with_the_key(selected, told) -> None:
+    assert selected_protocol(OFFERED, selected) == told
+
+
+@pytest.mark.parametrize("selected", [[b"other"], [b"realtime, x"], [b"realtime", b"x"], [b""], [b"REALTIME"]])
+def test_a_subprotocol_that_was_not_offered_is_a_fault_of_the_upstream(selected) -> None:
+    with pytest.raises(ValueError, match="not offered"):
+        selected_protocol(OFFERED, selected)
 
 
 def test_subprotocols_without_an_upgrade_are_left_out() -> None:

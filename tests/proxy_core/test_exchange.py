@@ -1,7 +1,9 @@
 """One connection to the upstream: every answer is fed whole, byte by byte, and broken off at each byte."""
 
 import asyncio
+import socket
 import time
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -306,3 +308,76 @@ async def test_a_final_answer_ends_the_wait_for_100_continue():
     await asyncio.sleep(0)
     connection.data_received(LENGTH)
     assert not await asking_leave
+
+
+SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
+
+
+class SocketWire(Wire):
+    """A wire with a socket under it."""
+
+    def __init__(self, raw: socket.socket) -> None:
+        super().__init__()
+        self._raw = raw
+
+    def get_extra_info(self, name, default=None):
+        return self._raw if name == "socket" else default
+
+
+@pytest.fixture
+async def handshake() -> AsyncIterator[tuple[Connection, SocketWire, socket.socket]]:
+    with socket.socket() as raw:
+        connection, wire = Connection(Limits(), lambda _: None), SocketWire(raw)
+        connection.connection_made(wire)
+        connection.begin(bodiless=False)
+        connection.expect_upgrade()
+        yield connection, wire, raw
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+async def test_after_a_switch_every_byte_is_passed_on(handshake, size):
+    """Also those that came with the head, and those that look like HTTP."""
+    connection, wire, raw = handshake
+    rest = b"\x81\x05hello" + SWITCH + b"HTTP/1.1 200 OK\r\n\r\n"
+    for start in range(0, len(SWITCH + rest), size):
+        connection.data_received((SWITCH + rest)[start : start + size])
+    assert (await connection.response_head()).status == 101
+    assert connection.arrived() == rest
+    assert connection.arrived() is None
+    assert not wire.closed
+    assert raw.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+
+
+async def test_a_switched_connection_stops_reading_when_nobody_takes_its_bytes(handshake):
+    connection, wire, _ = handshake
+    connection.data_received(SWITCH)
+    connection.data_received(b"x" * (READ_HIGH_WATER_BYTES + 1))
+    assert not wire.reading
+    connection.arrived()
+    assert wire.reading
+
+
+async def test_a_switched_connection_may_be_silent_for_ever(handshake):
+    """Neither end has to say anything; the limit of an answer's silence is not for it."""
+    connection, _, _ = handshake
+    connection.data_received(SWITCH)
+    news = connection.more_whenever()
+    connection.check_deadline(time.monotonic() + 1e9)
+    assert not news.done()
+    connection.data_received(b"x")
+    assert news.done()
+
+
+async def test_the_end_of_a_switched_connection_is_told_and_it_is_never_used_again(handshake):
+    connection, _, _ = handshake
+    connection.data_received(SWITCH)
+    assert not connection.can_be_reused
+    connection.connection_lost(None)
+    assert connection.arrived() == b""
+
+
+async def test_a_refused_handshake_is_an_ordinary_answer(handshake):
+    connection, _, _ = handshake
+    connection.data_received(LENGTH)
+    assert (await connection.response_head()).status == 200
+    assert await connection.read() == b"hello"

@@ -54,8 +54,10 @@ async def test_a_connection_that_another_request_took_meanwhile_is_left_to_it():
         events=others,
         upstream=upstream,
         watch=ClientWatch(0.0),
+        roster=others,
         profile=UpstreamProfile.NEW_API,
         body_max_bytes=0,
+        server_timing=False,
     )
     sending, go_on = asyncio.Event(), asyncio.Event()
     sent: list[dict[str, Any]] = []

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.stub import StubServer
 from sentinel.services import Stores
-from tests.support import databases
+from tests.support import admin, databases
 from tests.support.gateways import GatewayProcess, free_port, running_gateway
 
 
@@ -48,3 +48,17 @@ async def client(gateway: GatewayProcess, key: str) -> AsyncIterator[httpx.Async
         yield running
         with contextlib.suppress(httpx.HTTPError):
             await running.aclose()
+
+
+@pytest.fixture(scope="module")
+def admin_server(stores: Stores, story_dsn: str) -> Iterator[admin.AdminServer]:
+    """The admin API over the stores that the stories' gateways have."""
+    with admin.running_admin(story_dsn, stores.redis_url) as server:
+        yield server
+
+
+@pytest.fixture
+async def operator(admin_server: admin.AdminServer, story_dsn: str) -> AsyncIterator[httpx.AsyncClient]:
+    token = await admin.token_for(story_dsn, f"operator-{secrets.token_hex(4)}", "operator")
+    async with admin.client(admin_server.url, token) as client:
+        yield client

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import os
-import secrets
 import statistics
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -19,7 +18,6 @@ from benchmarks.stub import StubServer
 from proxy_core import keyspace
 from proxy_core.contracts import UpstreamProfile
 from proxy_core.credentials import Credentials
-from tests.support import admin
 from tests.support.admin import HMAC_SECRET
 from tests.support.gateways import GatewayProcess, free_port, running_gateway
 from tests.support.waiting import eventually
@@ -55,19 +53,6 @@ def gateways(stores, story_dsn) -> Iterator[tuple[GatewayProcess, GatewayProcess
     shared = {"pg_dsn": story_dsn, "redis_url": stores.redis_url, "upstream_port": free_port(), "workers": 2}
     with running_gateway(**shared, name="north") as north, running_gateway(**shared, name="south") as south:
         yield north, south
-
-
-@pytest.fixture(scope="module")
-def admin_server(stores, story_dsn) -> Iterator[admin.AdminServer]:
-    with admin.running_admin(story_dsn, stores.redis_url) as server:
-        yield server
-
-
-@pytest.fixture
-async def operator(admin_server, story_dsn) -> AsyncIterator[httpx.AsyncClient]:
-    token = await admin.token_for(story_dsn, f"operator-{secrets.token_hex(4)}", "operator")
-    async with admin.client(admin_server.url, token) as client:
-        yield client
 
 
 @pytest.fixture

@@ -21,7 +21,15 @@ FORMATS = [
     ("GET", "/v1/nothing-here", None),
     ("GET", "/", None),
 ]
-VOLATILE = {"date", "server", "x-oneapi-request-id", "x-request-id", "connection", "keep-alive"}
+VOLATILE = {
+    "date",
+    "server",
+    "x-oneapi-request-id",
+    "x-request-id",
+    "x-sentinel-request-id",
+    "connection",
+    "keep-alive",
+}
 
 
 async def frames_of(response: httpx.Response) -> list[bytes]:

@@ -1,7 +1,9 @@
 """Heartbeats as gateway workers leave them in Redis, for tests that need no gateway."""
 
 import time
+from collections import Counter
 
+import msgspec
 from redis.asyncio import Redis
 
 from proxy_core import keyspace
@@ -23,3 +25,15 @@ async def silent(redis_url: str, worker: str, seconds: float) -> None:
         await redis.zadd(keyspace.GATEWAYS, {worker: now - seconds})
         if seconds > keyspace.HEARTBEAT_TTL_S:
             await redis.delete(keyspace.heartbeat(worker))
+
+
+async def counts_of(redis_url: str, name: str) -> dict[str, int]:
+    """What the living workers of the gateway ``name`` have counted since they started, by their last heartbeats."""
+    total: Counter[str] = Counter()
+    async with Redis.from_url(redis_url) as redis:
+        for worker in await redis.zrange(keyspace.GATEWAYS, 0, -1):
+            said = await redis.get(keyspace.heartbeat(worker.decode()))
+            vitals = msgspec.msgpack.decode(said, type=Vitals) if said else None
+            if vitals is not None and vitals.name == name:
+                total.update(vitals.counts)
+    return dict(total)
