@@ -286,7 +286,9 @@ class Application(Litestar):
         if raw_path.startswith(ADMIN_PREFIX) and raw_path[len(ADMIN_PREFIX) :][:1] in (b"", b"/"):
             return self.admin(facts, receive, send)
         if raw_path.startswith(VERDICT_PATH) and raw_path[len(VERDICT_PATH) :][:1] in (b"", b"/"):
-            return (self.verdicts if facts["type"] == "http" else _not_here)(facts, receive, send)
+            if facts["type"] == "websocket":  # a proxy asks with its client's handshake, and gets a plain answer too
+                facts = facts | {"type": "http", "method": "GET", "scheme": facts["scheme"].replace("ws", "http")}
+            return self.verdicts(facts, receive, send)
         if facts["type"] == "websocket":
             return self.relay(facts, receive, send)
         return self.gateway(facts, receive, send)
