@@ -30,13 +30,27 @@ class Scope(enum.StrEnum):
     TOKENS_WRITE = "tokens:write"
     AUDIT_READ = "audit:read"
     METRICS_READ = "metrics:read"
+    ALERTS_READ = "alerts:read"
+    ALERTS_WRITE = "alerts:write"
+    """Send alerts anew, and tests to targets."""
+    ALERT_TARGETS_WRITE = "alert_targets:write"
+    """Say where alerts go: whoever may can make the server send to an address of their choice."""
 
 
-_LOOK = frozenset((Scope.BINDINGS_READ, Scope.LOGS_READ, Scope.SETTINGS_READ, Scope.AUDIT_READ, Scope.METRICS_READ))
+_LOOK = frozenset(
+    (
+        Scope.BINDINGS_READ,
+        Scope.LOGS_READ,
+        Scope.SETTINGS_READ,
+        Scope.AUDIT_READ,
+        Scope.METRICS_READ,
+        Scope.ALERTS_READ,
+    )
+)
 
 SCOPES: Final[dict[Role, frozenset[Scope]]] = {
     Role.VIEWER: _LOOK,
-    Role.OPERATOR: _LOOK | {Scope.BINDINGS_WRITE},
+    Role.OPERATOR: _LOOK | {Scope.BINDINGS_WRITE, Scope.ALERTS_WRITE},
     Role.ADMIN: frozenset(Scope),
 }
 

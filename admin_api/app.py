@@ -16,6 +16,7 @@ from litestar.openapi.spec import Components, SecurityScheme
 from sqlalchemy.ext.asyncio import async_sessionmaker
 
 from admin_api.actors import Actor
+from admin_api.alerts.sending import Sender
 from admin_api.authentication import Authentication
 from admin_api.controllers import CONTROLLERS, OPEN_PATHS
 from admin_api.database import make_engine
@@ -96,6 +97,7 @@ async def furnish(settings: AdminSettings) -> AsyncIterator[AdminRooms]:
             Passwords(),
             Lockout(redis),
             tasks,
+            Sender(settings.alert_private_targets, settings.console_url),
         )
     finally:
         await tasks.aclose()

@@ -4,6 +4,7 @@ import msgspec
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
+from admin_api.alerts.sending import Sender
 from admin_api.lockout import Lockout
 from admin_api.passwords import Passwords
 from admin_api.settings import AdminSettings
@@ -23,7 +24,7 @@ class Newsroom(msgspec.Struct, frozen=True):
 
 class AdminRooms(msgspec.Struct, frozen=True):
     """``sessions.begin()`` is one transaction; ``cache`` tells the data plane; ``redis`` is for what is ours there;
-    ``tasks`` owns what must go on when the request that began it has ended."""
+    ``tasks`` owns what must go on when the request that began it has ended; ``sender`` sends tests of alerts."""
 
     settings: AdminSettings
     engine: AsyncEngine
@@ -35,3 +36,4 @@ class AdminRooms(msgspec.Struct, frozen=True):
     passwords: Passwords
     lockout: Lockout
     tasks: Tasks
+    sender: Sender

@@ -1,19 +1,46 @@
-"""The control plane's static settings: the data plane's, and what signing operators in needs.
+"""The control plane's static settings: the data plane's, how alerts are sent, and what signing operators in needs.
 
-One environment serves every process; a gateway that does not serve the admin API reads `proxy_core.settings` alone.
+One environment serves every process; a gateway that does not serve the admin API reads `proxy_core.settings` alone, a
+worker needs no secret of the admin API.
 """
 
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator
 
+from admin_api.alerts.addresses import PrivateTargets
 from proxy_core.setting_values import refuse_weak_secret
 from proxy_core.settings import Settings
 
 PASSWORD_MIN_CHARACTERS = 12
 
 
-class AdminSettings(Settings):
+class WorkerSettings(Settings):
+    """What `sentinel worker` reads, and the admin API too, which sends tests. Made by ``load(WorkerSettings)``."""
+
+    console_url: str = Field(
+        default="",
+        description="where operators reach the console, such as `https://example.com/admin/ui`: alerts link to "
+        "bindings there. Empty: alerts have no links",
+    )
+    alert_private_targets: PrivateTargets = Field(
+        default=PrivateTargets.REFUSE,
+        description="addresses besides public ones that alerts may be sent to: `refuse`: none; `private`: private "
+        "networks (also over plain http); `all`: this machine too. Whoever may edit targets can make the server send "
+        "there. Link-local and metadata addresses are refused always",
+    )
+
+    @field_validator("console_url")
+    @classmethod
+    def _check_console_url(cls, value: str) -> str:
+        url = urlsplit(value)
+        if value and (url.scheme not in ("http", "https") or not url.hostname or url.query or url.fragment):
+            raise ValueError("must begin with https:// or http://, name a host, and have no query")
+        return value
+
+
+class AdminSettings(WorkerSettings):
     """Made by ``load(AdminSettings)``."""
 
     admin_jwt_secret: SecretStr = Field(

@@ -100,11 +100,12 @@ def serve(plane: str) -> None:
 @plainly
 def worker() -> None:
     """Run the background jobs: stored events, alerts, archive."""
+    from admin_api.settings import WorkerSettings
     from admin_api.worker import main as run_worker
     from proxy_core.logging_setup import setup_logging
-    from proxy_core.settings import load_settings
+    from proxy_core.settings import load
 
-    settings = load_settings()
+    settings = load(WorkerSettings)
     setup_logging(settings.log_level)
     run_worker(settings)
 

@@ -2,6 +2,8 @@
 
 from litestar.types import ControllerRouterHandler
 
+from admin_api.controllers.alert_targets import AlertTargetsController
+from admin_api.controllers.alerts import AlertsController
 from admin_api.controllers.archive import ArchiveController
 from admin_api.controllers.audit import AuditController
 from admin_api.controllers.auth import MeController, SignInController
@@ -29,6 +31,8 @@ CONTROLLERS: list[ControllerRouterHandler] = [
     BindingWrites,
     Decisions,
     ArchiveController,
+    AlertsController,
+    AlertTargetsController,
 ]
 
 OPEN_PATHS = ("/login", "/refresh", "/openapi.*")

@@ -23,12 +23,15 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from admin_api import archiving
 from admin_api.actors import Actor
+from admin_api.alerts.raising import KEYS_SHOWN, Event
 from admin_api.errors import InvalidInput, NotFound, Stale
 from admin_api.operations import audit
+from admin_api.operations.alerts import raise_event
 from admin_api.operations.networks import parse_all
 from admin_api.operations.publishing import Change, changed, publish
 from admin_api.repositories import bindings as repository
 from admin_api.rooms import AdminRooms
+from admin_api.schemas.alerts import AlertKind
 from admin_api.schemas.bindings import BindingMode, BindingStatus, BindingView, Edited, SetNetworks, SetNote
 from admin_api.schemas.common import Outcome, Result, Results
 
@@ -63,9 +66,31 @@ async def ban(rooms: AdminRooms, actor: Actor, ids: Sequence[int], reason: str, 
 
     async def write(session: AsyncSession) -> Written:
         values = {"reason": reason, "expires_at": expires_at}
-        return await _update(session, actor, "binding:ban", ids, reason, differs, _BAN, values)
+        written = await _update(session, actor, "binding:ban", ids, reason, differs, _BAN, values)
+        banned = [view for id_, view in written.views.items() if written.outcomes[id_] is Outcome.DONE]
+        if banned:
+            await raise_event(session, _ban_told(actor, banned, reason, expires_at))
+        return written
 
     return await _in_bulk(rooms, ids, write)
+
+
+def _ban_told(actor: Actor, banned: Sequence[BindingView], reason: str, expires_at: datetime | None) -> Event:
+    """One alert for all of them."""
+    one = banned[0] if len(banned) == 1 else None
+    return Event(
+        AlertKind.BINDING_BANNED,
+        {
+            "by": actor.name,
+            "reason": reason,
+            "expires_at": expires_at,
+            "count": len(banned),
+            "keys": [{"binding_id": view.id, "hint": view.hint} for view in banned[:KEYS_SHOWN]],
+        },
+        hint=one.hint if one else "",
+        binding_id=one.id if one else None,
+        fingerprint=bytes.fromhex(one.fingerprint) if one else None,
+    )
 
 
 async def unban(rooms: AdminRooms, actor: Actor, ids: Sequence[int], reason: str) -> Results:

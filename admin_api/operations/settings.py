@@ -16,7 +16,7 @@ from sqlalchemy.exc import IntegrityError
 from admin_api.actors import Actor
 from admin_api.errors import InvalidInput, Stale
 from admin_api.models import RuntimeSettingRow
-from admin_api.operations import audit
+from admin_api.operations import alert_targets, audit
 from admin_api.repositories import settings as repository
 from admin_api.rooms import AdminRooms
 from admin_api.schemas.settings import SettingChanges, SettingsPut, SettingsState, SettingValues, mask_url
@@ -51,6 +51,7 @@ async def change(rooms: AdminRooms, actor: Actor, wanted: SettingsPut) -> Settin
         except IntegrityError:
             raise Stale("somebody else saved at the same moment: read again", version=version + 1) from None
         await session.refresh(added, ["changed_at"])
+        await alert_targets.follow_setting(session, values.alert_webhook_url)
         old, new = _difference(before.values, values)
         await audit.record(
             session,

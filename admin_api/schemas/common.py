@@ -41,6 +41,8 @@ class Outcome(enum.StrEnum):
     """Not unbound, since anybody could then use the key again: unban it first."""
     CONFLICT = "conflict"
     """Somebody else owns the key by now."""
+    NO_TARGET = "no_target"
+    """No target that is enabled wants this alert."""
 
 
 class Result(Struct, frozen=True):

@@ -29,7 +29,8 @@ NO_PASSWORD = "!"
 
 TABLES = (
     "binding, binding_network, intercept, ingest_batch, runtime_setting, binding_archive, "
-    "admin_user, admin_session, service_token, admin_audit, hourly_metric, distinct_metric"
+    "admin_user, admin_session, service_token, admin_audit, hourly_metric, distinct_metric, "
+    "alert, alert_target, alert_delivery"
 )
 
 
