@@ -27,18 +27,25 @@ from saq.queue.redis import RedisQueue
 from saq.types import ListenCallback
 from sqlalchemy.ext.asyncio import async_sessionmaker
 
+from admin_api.alerts.sending import Sender
 from admin_api.database import make_engine
 from admin_api.jobs import schedule
+from admin_api.jobs.alerts import Alerts
+from admin_api.jobs.deliveries import Deliveries
 from admin_api.jobs.ingest import Ingest
+from admin_api.jobs.live import Remembered
+from admin_api.jobs.outages import LOOK_EVERY_S, Outages
 from admin_api.jobs.postgres import Postgres
 from admin_api.rooms import Newsroom
+from admin_api.settings import WorkerSettings
 from proxy_core import keyspace
 from proxy_core.cache import Cache, connect
 from proxy_core.circuit import Circuit
-from proxy_core.settings import Settings
 from proxy_core.tasks import Tasks
 
-CONCURRENCY = 4
+CONCURRENCY = 8
+"""Above `ingest.DRAINS_MAX` and `deliveries.AT_ONCE` together: neither keeps the other from running."""
+
 REDIS_TIMEOUT_S = 6.0
 """For one answer of Redis; above the times for which it is asked to block (`DEQUEUE_S`, `IngestLimits.block_s`)."""
 
@@ -51,13 +58,13 @@ STOP_WITHIN_S = 8.0
 REDIS_PAUSE_S = 0.5
 
 
-def main(settings: Settings) -> None:
+def main(settings: WorkerSettings) -> None:
     """Runs until SIGTERM or SIGINT; starts, and goes on, without either store. Logging is set up by the caller."""
     quieten_saq(debug=settings.log_level == "debug")
     uvloop.run(run(settings))
 
 
-async def run(settings: Settings) -> None:
+async def run(settings: WorkerSettings) -> None:
     queue = JobQueue(connect(settings.redis_url, timeout_s=REDIS_TIMEOUT_S), keyspace.QUEUE_NAME)
     try:
         await queue.connect()
@@ -66,26 +73,33 @@ async def run(settings: Settings) -> None:
         await queue.disconnect()
 
 
-def _worker(queue: "JobQueue", settings: Settings) -> "JobWorker":
+def _worker(queue: "JobQueue", settings: WorkerSettings) -> "JobWorker":
     async def startup(context: Any) -> None:
         """None of these connects yet."""
-        context["postgres"] = await Postgres.connect(settings.pg_dsn)
-        context["redis"] = connect(settings.redis_url, timeout_s=REDIS_TIMEOUT_S, max_connections=8)
-        context["ingest"] = Ingest(context["redis"], context["postgres"])
+        redis = connect(settings.redis_url, timeout_s=REDIS_TIMEOUT_S, max_connections=8)
+        postgres = await Postgres.connect(settings.pg_dsn)
+        initial = settings.initial_live_settings()
+        sender = Sender(settings.alert_private_targets, settings.console_url)
+        deliveries = Deliveries(postgres, sender)
+        context["postgres"], context["redis"], context["initial"] = postgres, redis, initial
+        context["deliveries"] = deliveries
+        context["ingest"] = Ingest(redis, postgres, alerts=Alerts(redis, postgres, Remembered(postgres, initial)))
         engine = make_engine(settings.pg_dsn, "sentinel-worker")
         cache = Cache(connect(settings.redis_url, timeout_s=CACHE_TIMEOUT_S), timeout_s=CACHE_TIMEOUT_S)
-        context["news"] = Newsroom(async_sessionmaker(engine, expire_on_commit=False), cache, Tasks())
-        context["engine"] = engine
-        context["initial"] = settings.initial_live_settings()
+        tasks = Tasks()
+        context["news"] = Newsroom(async_sessionmaker(engine, expire_on_commit=False), cache, tasks)
+        own_redis = connect(settings.redis_url, timeout_s=REDIS_TIMEOUT_S, max_connections=1)
+        own_postgres = await Postgres.connect(settings.pg_dsn, max_connections=1)
+        outages = Outages(own_redis, own_postgres, deliveries, sender)
+        tasks.repeat(outages.look, every_s=LOOK_EVERY_S, name="store outages")
+        context["endings"] = (
+            *(tasks.aclose, cache.aclose, engine.dispose, own_redis.aclose, own_postgres.aclose),
+            *(redis.aclose, postgres.aclose),
+        )
 
     async def shutdown(context: Any) -> None:
-        if "initial" in context:  # the start came to its end
-            await context["news"].tasks.aclose()
-            await context["news"].cache.aclose()
-            await context["engine"].dispose()
-        for name in ("redis", "postgres"):
-            if name in context:
-                await context[name].aclose()
+        for end in context.get("endings", ()):  # none if the start did not come to its end
+            await end()
 
     return JobWorker(
         queue,
@@ -108,6 +122,7 @@ class JobWorker(Worker[Any]):
     async def schedule(self, lock: int = 1) -> None:
         """SAQ calls it every second."""
         await schedule.ask_for_a_turn(self.queue, self.id)
+        await schedule.ask_for_what_is_due(self.queue)
         if not self._started:
             await schedule.ask_for_what_a_start_needs(self.queue)
             self._started = True

@@ -21,6 +21,9 @@ sentinel:keys:<…>T<HH>      HLL      HOUR_TTL_S             fingerprints that 
 sentinel:addresses:<…>T<HH> HLL      HOUR_TTL_S             addresses that used or tried one in that hour
 sentinel:login:<hex>        hash     LOGIN_FAILURES_TTL_S   failed sign-ins of an account at an address, of an address
 sentinel:login:<hex>        string   LOGIN_FAILURES_TTL_S   sign-ins of an account by strangers to it
+sentinel:alert:window:<…>   hash     two windows            intercepts of a key in pieces of the alert window, by time
+sentinel:alert:batch:<hex>  string   ALERT_COUNTED_TTL_S    an event batch is counted in those windows
+sentinel:alert:outage:<s>   string   OUTAGE_TOLD_TTL_S      a worker tells that the store <s> is away: others need not
 saq:sentinel:*              SAQ's    SAQ's own              the job queue QUEUE_NAME
 saq:job:sentinel:*          string   SAQ's own              the jobs of that queue
 saq:abort:*                 string   SAQ's own              which of them are being aborted
@@ -182,6 +185,27 @@ LOGIN_FAILURES_TTL_S = 3600
 
 def login_failures(counter: str) -> str:
     return f"{PREFIX}login:{counter}"
+
+
+# --- alerts ----------------------------------------------------------------------------------------------------------
+
+ALERT_COUNTED_TTL_S = 900
+"""A batch that comes again later may count twice; PostgreSQL, which decides, has its rows once."""
+
+OUTAGE_TOLD_TTL_S = 600
+
+
+def alert_window(piece_s: int, fingerprint: bytes) -> str:
+    """Of pieces of ``piece_s`` seconds: after a change of the setting, counting begins anew."""
+    return f"{PREFIX}alert:window:{piece_s}:{fingerprint.hex()}"
+
+
+def alert_counted(batch_id: bytes) -> str:
+    return f"{PREFIX}alert:batch:{batch_id.hex()}"
+
+
+def outage_told(store: str) -> str:
+    return f"{PREFIX}alert:outage:{store}"
 
 
 # --- jobs ------------------------------------------------------------------------------------------------------------

@@ -261,7 +261,7 @@ class Settings(BaseSettings):
         default="",
         repr=False,
         validation_alias="ALERT_WEBHOOK_URL",
-        description="first value: where alerts are posted. Empty: no alerts",
+        description="first value: a webhook that alerts go to, beside the targets of the admin API. Empty: none",
     )
     alert_threshold_count: int = Field(
         default=5,

@@ -63,7 +63,7 @@ def place_of(address: IPAddress) -> Place:
         if address in _NAT64:  # how an IPv6-only network reaches the rest of the world, and nothing nearer
             inner = place_of(ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF))
             return Place.PUBLIC if inner is Place.PUBLIC else Place.FORBIDDEN
-        if address.scope_id:
+        if address.scope_id or address.is_site_local:
             return Place.FORBIDDEN
     if address.is_loopback:
         return Place.LOOPBACK

@@ -157,5 +157,5 @@ def _keys(alert: Alert, say: _Words) -> str:
 
 
 def _short(line: str) -> str:
-    flat = " ".join(line.split())
+    flat = "".join(character for character in " ".join(line.split()) if character.isprintable())
     return flat if len(flat) <= LINE_CHARACTERS else flat[: LINE_CHARACTERS - 1] + "…"

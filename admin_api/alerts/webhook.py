@@ -32,6 +32,8 @@ CONNECT_LIMIT_S = 3.0
 ADDRESSES_MAX = 4
 """Of a name's addresses, those that are tried: an IPv6 address that leads nowhere is common."""
 
+PORT_MAX = 65_535
+
 Resolve = Callable[[str, int], Awaitable[list[IPAddress]]]
 
 
@@ -50,6 +52,16 @@ class Post(msgspec.Struct, frozen=True):
 
     def __repr__(self) -> str:
         return "Post(…)"
+
+
+def parsed(text: str) -> httpx.URL | None:
+    """None: nothing can be posted there."""
+    try:
+        url = httpx.URL(text)
+        host = url.raw_host.decode("ascii")
+    except (httpx.InvalidURL, ValueError):
+        return None
+    return url if url.scheme in ("http", "https") and host and (url.port or 1) <= PORT_MAX else None
 
 
 async def resolve(host: str, port: int) -> list[IPAddress]:
@@ -71,7 +83,7 @@ async def post(
     status: int | None = None
     try:
         async with asyncio.timeout(limit_s):
-            url = _parsed(what.url)
+            url = _usable(what.url)
             addresses = await _judged(url, policy, resolve)
             status = await _post(url, addresses, what, verify)
         outcome = _outcome(status)
@@ -82,12 +94,9 @@ async def post(
     return SendResult(outcome, int((time.monotonic() - began) * 1000), status)
 
 
-def _parsed(text: str) -> httpx.URL:
-    try:
-        url = httpx.URL(text)
-    except (httpx.InvalidURL, ValueError):
-        raise _Refused(SendOutcome.BAD_URL) from None
-    if url.scheme not in ("http", "https") or not url.raw_host:
+def _usable(text: str) -> httpx.URL:
+    url = parsed(text)
+    if url is None:
         raise _Refused(SendOutcome.BAD_URL)
     return url
 

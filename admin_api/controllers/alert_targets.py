@@ -94,7 +94,7 @@ class AlertTargetsController(Controller):
         responses=problems(NotFound, Conflict),
     )
     async def test(self, rooms: AdminRooms, actor: Actor, target_id: IdInPath) -> SendResult:
-        """Once and at once, also to a disabled target; answers with what happened, within half a minute."""
+        """Once and at once, also to a disabled target; answers with what happened, within a minute."""
         row = await _find(rooms, target_id)
         if not row.url:
             raise Conflict("the live setting alert_webhook_url is empty")

@@ -9,6 +9,7 @@ from litestar import Controller, get
 from litestar.background_tasks import BackgroundTask
 from litestar.di import NamedDependency, Provide
 from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import OpenAPIResponse, Operation
 from litestar.params import Parameter, QueryParameter, SkipValidation
 from litestar.response import Stream
 
@@ -67,6 +68,15 @@ def log_filter(
     )
 
 
+class ExportOperation(Operation):
+    """Litestar declares one content type an answer; this one has two."""
+
+    def __post_init__(self) -> None:
+        answer = (self.responses or {}).get("200")
+        if isinstance(answer, OpenAPIResponse) and answer.content:
+            answer.content |= {MEDIA_TYPES[ExportFormat.JSONL]: answer.content[MEDIA_TYPES[ExportFormat.CSV]]}
+
+
 class LogsController(Controller):
     path = "/logs"
     tags = ("logs",)
@@ -92,6 +102,7 @@ class LogsController(Controller):
         "/export",
         guards=[requires(Scope.LOGS_READ)],
         summary="The same as a file",
+        operation_class=ExportOperation,
         responses=problems()
         | {
             200: ResponseSpec(

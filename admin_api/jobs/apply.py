@@ -6,7 +6,7 @@ Rules for whoever edits this file:
 
 - Everything happens in one transaction with the batch's line in the ledger `ingest_batch`, so a batch is applied
   entirely or not at all, and never twice, however often it is delivered. What is not covered by that transaction (a
-  counter in Redis, an alert) does not belong here.
+  counter in Redis, sending an alert) does not belong here.
 - One advisory lock makes appliers take turns. Folding then sees every earlier row, and two appliers cannot lock
   bindings crosswise. The lock's holder is bounded by the server: a frozen worker loses its transaction, not our time.
 - The statements take arrays: their number does not depend on the number of events.
@@ -21,8 +21,10 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 import msgspec
 
+from admin_api.alerts.raising import KEYS_SHOWN, Event, raise_on
 from admin_api.jobs import reprieve
-from proxy_core.contracts import EventBatch, Intercept, Touch
+from admin_api.schemas.alerts import AlertKind
+from proxy_core.contracts import EventBatch, Intercept, Reason, Touch
 
 FOLD_WINDOW_S = 60.0
 """No two rows of identical intercepts (key, address, reason, enforced) are closer than this, in whatever order they
@@ -90,6 +92,14 @@ WITH given AS (
 UPDATE binding b SET intercept_count = b.intercept_count + l.intercepts FROM locked l WHERE b.id = l.id
 """
 
+# `jobs.alerts` raises the alert; until its cool-down is over it counts what comes.
+_ALERT_COUNTS_SQL = """
+UPDATE alert a SET enforced_count = a.enforced_count + g.enforced, observed_count = a.observed_count + g.observed,
+    last_at = greatest(a.last_at, g.last_at)
+FROM unnest($1::bytea[], $2::bigint[], $3::bigint[], $4::timestamptz[]) AS g (key_hash, enforced, observed, last_at)
+WHERE a.key_hash = g.key_hash AND a.kind = 'key_intercepted' AND a.quiet_until > now()
+"""
+
 _TOUCHES_SQL = """
 WITH given AS (
     SELECT * FROM unnest($1::bigint[], $2::timestamptz[], $3::text[], $4::bigint[])
@@ -103,6 +113,14 @@ UPDATE binding b SET
     last_ip = CASE WHEN b.last_ip IS NULL OR l.last_used_at >= b.last_used_at THEN l.last_ip ELSE b.last_ip END,
     last_used_at = greatest(b.last_used_at, l.last_used_at)
 FROM locked l WHERE b.id = l.id
+"""
+
+# Nothing was counted of them yet; only the turn's holder counts.
+_NEW_SQL = """
+SELECT b.id, b.key_hash, b.key_hint FROM binding b
+WHERE b.id = ANY ($1::bigint[]) AND b.request_count = 0
+    AND EXISTS (SELECT FROM binding_network n WHERE n.binding_id = b.id AND n.source = 'first_use')
+ORDER BY b.id
 """
 
 
@@ -135,8 +153,7 @@ class Applied(msgspec.Struct, frozen=True):
 async def apply_batches(connection: "asyncpg.Connection[asyncpg.Record]", batches: Sequence[EventBatch]) -> Applied:
     """One transaction. Raises asyncpg's errors, and then nothing was applied."""
     async with connection.transaction():
-        await connection.execute(_BOUNDS_SQL)
-        await connection.execute("SELECT pg_advisory_xact_lock($1)", _TURN)
+        await take_turn(connection)
         new = await connection.fetch(_LEDGER_SQL, [batch.batch_id for batch in batches])
         waiting = {record["batch_id"] for record in new}
         fresh: list[EventBatch] = []
@@ -150,8 +167,15 @@ async def apply_batches(connection: "asyncpg.Connection[asyncpg.Record]", batche
             await _insert(connection, fold(intercepts))
             await _count(connection, intercepts)
         if touches:
+            await _tell_new(connection, touches)
             await _touch_or_give_back(connection, coalesce(touches))
     return Applied(len(fresh), sum(event.repeat_count for event in intercepts), len(touches))
+
+
+async def take_turn(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    """Until the transaction ends nobody else applies; what the tables say of intercepts stands still."""
+    await connection.execute(_BOUNDS_SQL)
+    await connection.execute("SELECT pg_advisory_xact_lock($1)", _TURN)
 
 
 def check(batch: EventBatch, now: float) -> None:
@@ -255,11 +279,52 @@ async def _insert(connection: "asyncpg.Connection[asyncpg.Record]", rows: Sequen
     )
 
 
-async def _count(connection: "asyncpg.Connection[asyncpg.Record]", events: Iterable[Intercept]) -> None:
+async def _count(connection: "asyncpg.Connection[asyncpg.Record]", events: Sequence[Intercept]) -> None:
     counts: dict[bytes, int] = {}
     for event in events:
         counts[event.fingerprint] = counts.get(event.fingerprint, 0) + event.repeat_count
     await connection.execute(_INTERCEPT_COUNTS_SQL, list(counts), list(counts.values()))
+    await _count_for_alerts(connection, [each for each in events if each.reason is Reason.KEY_BOUND_TO_OTHER_ADDRESS])
+
+
+async def _count_for_alerts(connection: "asyncpg.Connection[asyncpg.Record]", events: Sequence[Intercept]) -> None:
+    enforced: dict[bytes, int] = {}
+    observed: dict[bytes, int] = {}
+    last_at: dict[bytes, float] = {}
+    for event in events:
+        counts = enforced if event.enforced else observed
+        counts[event.fingerprint] = counts.get(event.fingerprint, 0) + event.repeat_count
+        last_at[event.fingerprint] = max(event.at, last_at.get(event.fingerprint, 0.0))
+    if last_at:
+        await connection.execute(
+            _ALERT_COUNTS_SQL,
+            list(last_at),
+            [enforced.get(key, 0) for key in last_at],
+            [observed.get(key, 0) for key in last_at],
+            [_moment(at) for at in last_at.values()],
+        )
+
+
+async def _tell_new(connection: "asyncpg.Connection[asyncpg.Record]", touches: Sequence[Touch]) -> None:
+    """One alert for all keys that got their owner by a first use, where somebody wants to know.
+
+    That a binding is new is seen by its first counted requests: gateways send no event for it, and they always send
+    that it was used.
+    """
+    bound = await connection.fetch(_NEW_SQL, list({touch.binding_id for touch in touches}))
+    if not bound:
+        return
+    one = bound[0] if len(bound) == 1 else None
+    keys = [{"binding_id": row["id"], "hint": row["key_hint"]} for row in bound[:KEYS_SHOWN]]
+    event = Event(
+        AlertKind.BINDING_CREATED,
+        {"count": len(bound), "keys": keys},
+        hint=one["key_hint"] if one else "",
+        binding_id=one["id"] if one else None,
+        fingerprint=one["key_hash"] if one else None,
+        if_wanted=True,
+    )
+    await raise_on(connection, event)
 
 
 async def _touch_or_give_back(connection: "asyncpg.Connection[asyncpg.Record]", touches: Sequence[Touch]) -> None:

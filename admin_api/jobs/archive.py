@@ -28,10 +28,12 @@ import structlog
 from redis.asyncio import Redis
 
 from admin_api import archiving, gateways
+from admin_api.alerts.raising import Event, raise_on
 from admin_api.jobs import live
 from admin_api.jobs.postgres import Connection, Postgres
 from admin_api.operations.publishing import Change, publish
 from admin_api.rooms import Newsroom
+from admin_api.schemas.alerts import AlertKind
 from proxy_core.contracts import LiveSettings
 
 log = structlog.get_logger(__name__)
@@ -111,6 +113,8 @@ class Archive:
             more = await self._take_and_tell(now) == self._batch
         if self._archived:
             log.info("unused bindings archived", bindings=self._archived)
+            event = Event(AlertKind.ARCHIVE_RUN, {"archived": self._archived})
+            await self._postgres.run(lambda connection: raise_on(connection, event), limit_s=BATCH_LIMIT_S)
         return self._archived
 
     async def _take_and_tell(self, now: datetime) -> int:

@@ -4,8 +4,9 @@ Where it stands in the walk: gateways' `outbox` → Redis stream → here → `a
 until it sees its done mark, so nothing here needs to be certain except that a mark is never set before the commit.
 
 An entry's way: read through the consumer group (it is pending now) → decoded and checked → applied in one transaction
-with the ledger → in one MULTI marked done, acknowledged and deleted. Whatever dies between two of these steps, the
-entry stays pending, and after ``claim_idle_s`` any worker takes it over; the ledger makes the second time harmless.
+with the ledger → noticed (`alerts` counts it) → in one MULTI marked done, acknowledged and deleted. Whatever dies
+between two of these steps, the entry stays pending, and after ``claim_idle_s`` any worker takes it over; the ledger
+makes the second time harmless.
 An entry whose content is wrong goes to the dead letters and is marked done too, so that it comes no more.
 
 Rules for whoever edits this file:
@@ -24,12 +25,14 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
+import asyncpg
 import msgspec
 import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from admin_api.jobs import apply, distinct
+from admin_api.jobs.alerts import Alerts
 from admin_api.jobs.postgres import FAILURES, Connection, Postgres, describe
 from proxy_core import keyspace
 from proxy_core.circuit import Circuit
@@ -110,11 +113,13 @@ class Ingest:
         postgres: Postgres,
         limits: IngestLimits | None = None,
         *,
+        alerts: Alerts | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._redis = redis
         self._postgres = postgres
         self._limits = limits or IngestLimits()
+        self._alerts = alerts
         self._clock = clock
         self._decode = msgspec.msgpack.Decoder(EventBatch).decode
         self._redis_state = Circuit("redis (event stream)", clock=time.monotonic)
@@ -231,7 +236,7 @@ class Ingest:
                 pause_s = min(pause_s * 2, self._limits.backoff_max_s)
             else:
                 self._postgres_state.succeeded()
-                if applied:
+                if applied and await self._noticed(applied):
                     await self._asking(partial(self._confirm, applied))
                 return refused
 
@@ -277,6 +282,20 @@ class Ingest:
             applied += good
             refused += bad
         return applied, refused
+
+    async def _noticed(self, letters: Sequence[Letter]) -> bool:
+        """False: they stay pending, are applied again without effect, and noticed then."""
+        if self._alerts is None:
+            return True
+        try:
+            return await self._asking(partial(self._alerts.notice, [letter.batch for letter in letters])) is not None
+        except (asyncpg.DataError, asyncpg.SyntaxOrAccessError) as fault:
+            # A fault of ours, which trying again does not mend, must not hold up the events.
+            log.critical("alerts not raised", fault=describe(fault))
+            return True
+        except FAILURES as fault:
+            self._postgres_state.failed(describe(fault))
+            return False
 
     async def _confirm(self, letters: Sequence[Letter]) -> None:
         """In one step, so that a gateway never sees a batch neither in the stream nor marked."""

@@ -8,6 +8,10 @@ job             when                    limit    attempts when it is due again a
 drain_events    always: a turn of       60 s     1        another turn runs beside it, which is harmless; see
                 TURN_S every SLOT_S,                      `ingest`
                 in each worker
+send_due        every DUE_SLOT_S,       30 s     1        one in all workers for each slot; several at once ask
+                by one of the workers                     for the same jobs
+deliver_alert   for each delivery that  60 s     1        PostgreSQL gives a delivery to one; see `deliveries`,
+                is due                                    which has the attempts too
 make_partitions start of a worker,      130 s    3        one in all workers: SAQ keeps its key until it ended
                 every hour
 roll_up         start of a worker,      50 s     1        the same
@@ -15,6 +19,7 @@ roll_up         start of a worker,      50 s     1        the same
 archive_unused  every hour              300 s    1        the same
 drop_months     every hour              300 s    1        the same
 prune_ledger    every hour              300 s    1        the same
+prune_alerts    every hour              300 s    1        the same
 =============== ======================= ======== ======== =====================================================
 
 That SAQ lets one run in all workers saves work; nothing depends on it. A job whose worker was killed, or that the time
@@ -32,7 +37,7 @@ an event never waits for a schedule.
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any, TypedDict
 
@@ -43,8 +48,9 @@ from redis.exceptions import RedisError
 from saq import CronJob
 from saq.queue import Queue
 
-from admin_api.jobs import apply, partitions, rollup
+from admin_api.jobs import alerts, apply, partitions, rollup
 from admin_api.jobs.archive import Archive
+from admin_api.jobs.deliveries import Deliveries
 from admin_api.jobs.ingest import Ingest
 from admin_api.jobs.postgres import FAILURES, Connection, Postgres, describe
 from admin_api.jobs.retention import Retention
@@ -56,6 +62,7 @@ log = structlog.get_logger(__name__)
 
 SLOT_S = 5
 TURN_S = 6.5
+DUE_SLOT_S = 2
 NO_TRACE = -1
 """SAQ's ttl for "delete the job when it ends": nobody asks for the result of these."""
 
@@ -71,10 +78,36 @@ class Context(TypedDict):
     redis: Redis
     news: Newsroom
     initial: LiveSettings
+    deliveries: Deliveries
 
 
 async def drain_events(context: Any) -> None:
     await context["ingest"].drain(TURN_S)
+
+
+async def send_due(context: Any) -> None:
+    """An alert waits for this no longer than a slot."""
+    queue: Queue = context["worker"].queue
+    try:
+        for due in await context["deliveries"].due(context["initial"]):
+            # With the number of the attempt: one that died with its worker does not keep the next from running.
+            await queue.enqueue(
+                deliver_alert.__qualname__,
+                key=f"deliver_alert:{due.id}:{due.tries}",
+                delivery_id=due.id,
+                timeout=60,
+                retries=1,
+                ttl=NO_TRACE,
+            )
+    except FAILURES as fault:
+        log.debug("alerts that are due not looked for, trying again", fault=describe(fault))
+
+
+async def deliver_alert(context: Any, *, delivery_id: int) -> None:
+    try:
+        await context["deliveries"].deliver(delivery_id)
+    except FAILURES as fault:
+        log.warning("delivery of an alert not noted, it is tried again", delivery=delivery_id, fault=describe(fault))
 
 
 async def make_partitions(context: Any) -> None:
@@ -109,6 +142,11 @@ async def prune_ledger(context: Any) -> None:
             pass
 
 
+async def prune_alerts(context: Any) -> None:
+    with _another_time("prune_alerts"):
+        await alerts.prune(context["postgres"], context["initial"])
+
+
 @contextlib.contextmanager
 def _another_time(job: str) -> Iterator[None]:
     """Stores that are away are no fault of a job: ingestion says that they are, a traceback each time says no more."""
@@ -120,7 +158,17 @@ def _another_time(job: str) -> Iterator[None]:
         log.warning("job not done: the stored live settings cannot be read", job=job, fault=str(fault))
 
 
-FUNCTIONS = [drain_events, make_partitions, roll_up, archive_unused, drop_months, prune_ledger]
+FUNCTIONS: list[Callable[..., Any]] = [
+    drain_events,
+    send_due,
+    deliver_alert,
+    make_partitions,
+    roll_up,
+    archive_unused,
+    drop_months,
+    prune_ledger,
+    prune_alerts,
+]
 
 CRON_JOBS: list[CronJob[Any]] = [
     CronJob(make_partitions, cron="7 * * * *", unique=True, timeout=130, retries=3, ttl=NO_TRACE),
@@ -128,6 +176,7 @@ CRON_JOBS: list[CronJob[Any]] = [
     CronJob(archive_unused, cron="17 * * * *", unique=True, timeout=300, retries=1, ttl=NO_TRACE),
     CronJob(drop_months, cron="27 * * * *", unique=True, timeout=300, retries=1, ttl=NO_TRACE),
     CronJob(prune_ledger, cron="37 * * * *", unique=True, timeout=300, retries=1, ttl=NO_TRACE),
+    CronJob(prune_alerts, cron="47 * * * *", unique=True, timeout=300, retries=1, ttl=NO_TRACE),
 ]
 
 
@@ -137,6 +186,12 @@ async def ask_for_a_turn(queue: Queue, worker_id: str) -> None:
     await queue.enqueue(
         drain_events.__qualname__, key=f"drain_events:{worker_id}:{slot}", timeout=60, retries=1, ttl=NO_TRACE
     )
+
+
+async def ask_for_what_is_due(queue: Queue) -> None:
+    """Puts `send_due` of this slot into the queue: once, however many workers ask."""
+    slot = int(time.time()) // DUE_SLOT_S
+    await queue.enqueue(send_due.__qualname__, key=f"send_due:{slot}", timeout=30, retries=1, ttl=NO_TRACE)
 
 
 async def ask_for_what_a_start_needs(queue: Queue) -> None:

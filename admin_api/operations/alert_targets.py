@@ -13,14 +13,13 @@ import ipaddress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import httpx
 import msgspec
 from msgspec import UNSET
 from sqlalchemy import func
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from admin_api.actors import Actor
-from admin_api.alerts import raising, signing
+from admin_api.alerts import raising, signing, webhook
 from admin_api.alerts.addresses import PrivateTargets, is_allowed
 from admin_api.alerts.sending import Sender
 from admin_api.errors import Conflict, InvalidInput, NotFound, Stale
@@ -128,12 +127,9 @@ async def check_url(sender: Sender, kind: TargetKind, url: str) -> None:
         if not await sender.services.knows(url):
             raise _fault("is none that apprise knows, see https://appriseit.com")
         return
-    try:
-        parts = httpx.URL(url)
-    except (httpx.InvalidURL, ValueError):
-        raise _fault("cannot be read") from None
-    if parts.scheme not in ("http", "https") or not parts.raw_host:
-        raise _fault("must begin with https:// or http:// and name a host")
+    parts = webhook.parsed(url)
+    if parts is None:
+        raise _fault("must begin with https:// or http:// and name a host that can be connected to")
     if parts.scheme == "http" and sender.policy is PrivateTargets.REFUSE:
         raise _fault("must be https: http is for private addresses, which SENTINEL_ALERT_PRIVATE_TARGETS can allow")
     try:

@@ -47,7 +47,7 @@ async def redeliver(
     return [Result(id_, outcomes.get(id_, Outcome.NOT_FOUND)) for id_ in dict.fromkeys(ids)]
 
 
-_LOCK = text("SELECT id, kind, key_hint FROM alert WHERE id = ANY (:ids) ORDER BY id FOR UPDATE")
+_LOCK = text("SELECT id, kind, key_hint FROM alert WHERE id = ANY (:ids) ORDER BY id FOR KEY SHARE")
 
 _WANTED_ROWS = """
 SELECT a.id AS alert_id, t.id AS target_id, t.name, t.kind
