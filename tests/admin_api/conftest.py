@@ -9,6 +9,7 @@ import pytest
 from sentinel.services import Stores
 from tests.support import admin, databases
 from tests.support.admin import AdminServer
+from tests.support.receivers import Receiver, receiver
 
 AsRole = Callable[..., Awaitable[httpx.AsyncClient]]
 
@@ -72,3 +73,10 @@ async def anonymous(admin_url: str) -> AsyncIterator[httpx.AsyncClient]:
     """The same without a token."""
     async with admin.client(admin_url) as client:
         yield client
+
+
+@pytest.fixture
+def there() -> Iterator[Receiver]:
+    """Where alerts can be sent to on this machine; `Receiver` says how it can be told to answer."""
+    with receiver() as running:
+        yield running
