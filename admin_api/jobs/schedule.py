@@ -10,8 +10,8 @@ drain_events    always: a turn of       60 s     1        another turn runs besi
                 in each worker
 send_due        every DUE_SLOT_S,       30 s     1        one in all workers for each slot; several at once ask
                 by one of the workers                     for the same jobs
-deliver_alert   for each delivery that  60 s     1        PostgreSQL gives a delivery to one; see `deliveries`,
-                is due                                    which has the attempts too
+deliver_alert   every delivery, when    60 s     1        PostgreSQL gives a delivery to one; see `deliveries`,
+                it is due                                 which has the attempts too
 make_partitions start of a worker,      130 s    3        one in all workers: SAQ keeps its key until it ended
                 every hour
 roll_up         start of a worker,      50 s     1        the same

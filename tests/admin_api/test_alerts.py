@@ -13,8 +13,8 @@ import redis as sync_redis
 from admin_api.jobs import alerts, apply
 from admin_api.jobs.alerts import Alerts
 from admin_api.jobs.ingest import Ingest, IngestLimits
+from admin_api.jobs.live import Remembered
 from admin_api.jobs.postgres import Postgres
-from admin_api.jobs.remembered_settings import RememberedSettings
 from admin_api.schemas.alerts import AlertKind
 from proxy_core.cache import connect
 from proxy_core.contracts import EventBatch, LiveSettings, Reason
@@ -40,8 +40,7 @@ class Jobs:
     def __init__(self, redis, postgres: Postgres, live: LiveSettings) -> None:
         self.redis = redis
         self.postgres = postgres
-        self.settings = RememberedSettings(postgres, live)
-        self.alerts = Alerts(redis, postgres, self.settings)
+        self.alerts = Alerts(redis, postgres, Remembered(postgres, live))
 
     async def apply(self, *batches: EventBatch) -> None:
         await self.postgres.run(lambda connection: apply.apply_batches(connection, batches), limit_s=10)
@@ -274,14 +273,14 @@ async def test_a_key_that_got_its_owner_is_told_once_and_only_to_who_wants_to_kn
     assert [each["binding_id"] for each in json.loads(rows[0]["facts"])["keys"]] == [first, second]
 
 
-async def test_old_alerts_go_with_the_log_but_not_while_they_are_due(jobs_with, jobs: Jobs, pg):
+async def test_old_alerts_go_with_the_log_but_not_while_they_are_due(jobs: Jobs, pg):
     await new_target(pg, "https://a.test/")
     await jobs.ingest(burst(5))
     await pg.execute("UPDATE alert SET raised_at = now() - interval '181 days'")
-    await alerts.prune(jobs.postgres, jobs.settings)
+    await alerts.prune(jobs.postgres, LIVE)
     assert len(await counts(pg)) == 1
     await pg.execute("UPDATE alert_delivery SET state = 'delivered'")
-    await alerts.prune(jobs.postgres, (await jobs_with(log_retention_days=0)).settings)
+    await alerts.prune(jobs.postgres, msgspec.structs.replace(LIVE, log_retention_days=0))
     assert len(await counts(pg)) == 1
-    await alerts.prune(jobs.postgres, jobs.settings)
+    await alerts.prune(jobs.postgres, LIVE)
     assert await counts(pg) == []

@@ -124,6 +124,14 @@ async def test_a_run_is_one_line_in_the_audit_with_its_count_however_many_batche
     }
 
 
+async def test_a_run_that_archived_something_is_an_alert(house):
+    await bind_many(house.pg, 7, last_used_at=UNUSED)
+    for _ in range(2):
+        await house.run(batch=3)
+    rows = await house.pg.fetch("SELECT kind, facts ->> 'archived' AS archived FROM alert")
+    assert [tuple(row) for row in rows] == [("archive_run", "7")]
+
+
 async def test_a_run_that_is_cut_short_has_archived_what_the_audit_says(house):
     await bind_many(house.pg, 5, last_used_at=UNUSED)
     job = house.job(batch=2)

@@ -14,7 +14,6 @@ from admin_api.alerts.addresses import PrivateTargets
 from admin_api.alerts.sending import Sender
 from admin_api.jobs.deliveries import ATTEMPTS_KEPT, PAUSES_S, Deliveries
 from admin_api.jobs.postgres import Postgres
-from admin_api.jobs.remembered_settings import RememberedSettings
 from proxy_core.contracts import LiveSettings
 from tests.support.alert_parts import attempts, new_alert, new_target, time_passes
 from tests.support.receivers import Receiver
@@ -192,12 +191,9 @@ async def test_the_history_of_attempts_is_bounded(deliveries: Deliveries, pg, th
     assert (len(outcomes), outcomes[-2:]) == (ATTEMPTS_KEPT, ["timeout", "delivered"])
 
 
-async def test_the_live_settings_webhook_is_a_target_that_follows_it(
-    deliveries: Deliveries, pg_dsn, pg, there: Receiver
-):
+async def test_the_live_settings_webhook_is_a_target_that_follows_it(deliveries: Deliveries, pg, there: Receiver):
     """First the environment's, then what is stored."""
-    postgres = await Postgres.connect(pg_dsn)
-    settings = RememberedSettings(postgres, LiveSettings(alert_webhook_url=there.url))
+    initial = LiveSettings(alert_webhook_url=there.url)
 
     async def target() -> tuple:
         return tuple(await pg.fetchrow("SELECT url, enabled, disabled_because, version FROM alert_target"))
@@ -206,10 +202,10 @@ async def test_the_live_settings_webhook_is_a_target_that_follows_it(
         await pg.execute(
             "INSERT INTO runtime_setting VALUES ($1, $2, 'root')", version, json.dumps({"alert_webhook_url": url})
         )
-        await deliveries.due(settings)
+        await deliveries.due(initial)
 
     for _ in range(2):
-        await deliveries.due(settings)
+        await deliveries.due(initial)
     assert await target() == (there.url, True, None, 1)
     await new_alert(pg)
     await run(deliveries)
@@ -219,4 +215,3 @@ async def test_the_live_settings_webhook_is_a_target_that_follows_it(
     assert await target() == ("", False, "setting", 2)
     await store(2, "https://other.test/")
     assert await target() == ("https://other.test/", True, None, 3)
-    await postgres.aclose()
