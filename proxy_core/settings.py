@@ -348,7 +348,7 @@ class Settings(BaseSettings):
         return value
 
 
-S = TypeVar("S", bound=Settings)
+S = TypeVar("S", bound=BaseSettings)
 
 
 def load_settings(**given: Any) -> Settings:
@@ -357,7 +357,7 @@ def load_settings(**given: Any) -> Settings:
 
 
 def load(kind: type[S], **given: Any) -> S:
-    """The same for a plane that needs more settings than the data plane."""
+    """The same for a process that needs more settings than the data plane, or others."""
     try:
         return kind(**given)
     except ValidationError as error:
@@ -373,7 +373,7 @@ class SettingRow(NamedTuple):
     description: str
 
 
-def setting_rows(kind: type[Settings] = Settings) -> list[SettingRow]:
+def setting_rows(kind: type[BaseSettings] = Settings) -> list[SettingRow]:
     """Every setting in the order of its file, for README.md and its test."""
     rows = []
     for name, field in kind.model_fields.items():
@@ -384,12 +384,12 @@ def setting_rows(kind: type[Settings] = Settings) -> list[SettingRow]:
     return rows
 
 
-def variable_of(field_name: str, kind: type[Settings] = Settings) -> str:
+def variable_of(field_name: str, kind: type[BaseSettings] = Settings) -> str:
     alias = kind.model_fields[field_name].validation_alias
     return alias if isinstance(alias, str) else f"{PREFIX}{field_name}".upper()
 
 
-def _fault(model: type[Settings], location: tuple[int | str, ...], kind: str, message: str) -> str:
+def _fault(model: type[BaseSettings], location: tuple[int | str, ...], kind: str, message: str) -> str:
     fields = model.model_fields
     # What a validator says of an aliased field is filed under the alias, what is missing too.
     name = next((name for name in fields if location[0] in (name, variable_of(name, model))), str(location[0]))

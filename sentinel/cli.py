@@ -58,14 +58,27 @@ def plainly(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--host", help="address to listen on [default: SENTINEL_HOST, else 127.0.0.1]")
 @click.option("--port", type=click.IntRange(1, 65_535), help="port to listen on [default: SENTINEL_PORT, else 7000]")
 @click.option(
+    "--console-port",
+    type=click.IntRange(1, 65_535),
+    help="port of the console [default: SENTINEL_CONSOLE_PORT, else 7080]",
+)
+@click.option(
     "--workers", type=click.IntRange(0, 64), help="gateway processes [default: SENTINEL_WORKERS, else 0: auto]"
 )
 @plainly
-def up(data_dir: Path | None, host: str | None, port: int | None, workers: int | None, *, demo: bool) -> None:
+def up(
+    data_dir: Path | None,
+    host: str | None,
+    port: int | None,
+    console_port: int | None,
+    workers: int | None,
+    *,
+    demo: bool,
+) -> None:
     """Run everything on this machine with nothing installed, until Ctrl-C."""
     from sentinel.up import UpOptions, up
 
-    up(UpOptions(data_dir=data_dir, demo=demo, host=host, port=port, workers=workers))
+    up(UpOptions(data_dir=data_dir, demo=demo, host=host, port=port, console_port=console_port, workers=workers))
 
 
 @group.command()
@@ -108,6 +121,22 @@ def worker() -> None:
     settings = load(WorkerSettings)
     setup_logging(settings.log_level)
     run_worker(settings)
+
+
+@group.command()
+@plainly
+def console() -> None:
+    """Serve the web console; it speaks to the admin API alone."""
+    from console.app import serve as serve_console
+    from console.settings import ConsoleSettings
+    from proxy_core.logging_setup import setup_logging
+    from proxy_core.settings import load
+    from sentinel.ports import refuse_busy_port
+
+    settings = load(ConsoleSettings)
+    setup_logging(settings.log_level)
+    refuse_busy_port(settings.console_host, settings.console_port, "SENTINEL_CONSOLE")
+    sys.exit(serve_console(settings))
 
 
 @group.command()

@@ -50,20 +50,30 @@ def look_at_intercepts(psql: Path, dsn: str) -> str:
 
 
 def ready_text(
-    url: str, host: str, directory: Path, *, key: str | None, intercepts: str | None, password: str | None
+    url: str,
+    console_url: str,
+    host: str,
+    directory: Path,
+    *,
+    key: str | None,
+    intercepts: str | None,
+    password: str | None,
 ) -> str:
     """``key`` is the demo's, None without one; ``intercepts`` the command that shows the rows, where we have one.
 
     ``password`` is the first operator's if we made it up: None where the operator has chosen it.
     """
     lines = [f"Sentinel is ready at {url}  (data and logs in {directory}; Ctrl-C stops everything)", ""]
+    lines += [f"the console: {console_url}"]
+    lines += [] if password is None else [f"sign in as admin with the password {password}"]
+    lines += [""]
     if key is None:
         lines += ["point your clients, or your reverse proxy, at it instead of the gateway behind it", ""]
     else:
         lines += _things_to_try(url, host, key)
     lines += ["is it healthy?", f"  curl -sS -w '\\n' {url}/health", ""]
     if password is not None:
-        lines += ["sign in to the admin API as its first operator, admin:", f"  {sign_in(url, password)}", ""]
+        lines += ["the same for scripts, the admin API:", f"  {sign_in(url, password)}", ""]
     if intercepts is not None:
         lines += ["the refusals, as recorded:", f"  {intercepts}", ""]
     return "\n".join(lines)

@@ -6,8 +6,8 @@ import socket
 from sentinel.errors import ProcessFailed
 
 
-def refuse_busy_port(host: str, port: int) -> None:
-    """Raises ProcessFailed saying which port is busy and what to do."""
+def refuse_busy_port(host: str, port: int, variables: str = "SENTINEL") -> None:
+    """Raises ProcessFailed saying which port is busy and what to do. ``variables``: how the settings' names begin."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except socket.gaierror as error:
@@ -19,9 +19,13 @@ def refuse_busy_port(host: str, port: int) -> None:
             probe.bind(address)
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
-                why = f"port {port} on {host} is in use: stop what listens there, or choose another with SENTINEL_PORT"
+                why = (
+                    f"port {port} on {host} is in use: stop what listens there, or choose another with {variables}_PORT"
+                )
             else:
-                why = f"cannot listen on {host} port {port}: {error.strerror}; see SENTINEL_HOST and SENTINEL_PORT"
+                why = (
+                    f"cannot listen on {host} port {port}: {error.strerror}; see {variables}_HOST and {variables}_PORT"
+                )
             raise ProcessFailed(why) from error
 
 

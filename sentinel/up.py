@@ -1,6 +1,6 @@
 """`sentinel up`: everything on one machine. Owns the order in which things start, and ends them in reverse.
 
-    lock the data directory → PostgreSQL → Valkey → schema → (stub model API) → gateway → background jobs
+    lock the data directory → PostgreSQL → Valkey → schema → (stub model API) → gateway → background jobs → console
 
 Each runs as a process of its own on a leash. One that ends by itself ends all; so does a signal; and if this process is
 killed, the leashes end everything in its place.
@@ -20,6 +20,7 @@ import click
 import redis
 
 from admin_api.settings import AdminSettings
+from console.settings import ConsoleSettings
 from proxy_core import keyspace
 from proxy_core.settings import Settings, load
 from sentinel.child import Child
@@ -47,6 +48,7 @@ class UpOptions(NamedTuple):
     demo: bool = False
     host: str | None = None
     port: int | None = None
+    console_port: int | None = None
     workers: int | None = None
 
 
@@ -79,6 +81,8 @@ class House:
             self._start_stub()
         settings = self._settle()
         refuse_busy_port(settings.host, settings.port)
+        console = load(ConsoleSettings)
+        refuse_busy_port(console.console_host, console.console_port, "SENTINEL_CONSOLE")
         with self._steps.step("database schema"):
             self._migrate()
         url = base_url(settings.host, settings.port)
@@ -90,7 +94,11 @@ class House:
             began = time.monotonic()
             with redis.Redis.from_url(settings.redis_url, socket_timeout=REDIS_WITHIN_S) as client:
                 self._wait_until(worker, lambda: _is_drained(client, began))
-        self._announce(settings, url)
+        console_url = base_url(console.console_host, console.console_port)
+        with self._steps.step(f"console on {console_url}"):
+            served = self._start("console", "console")
+            self._wait_until(served, lambda: _answers(f"{console_url}{console.console_path}/health"))
+        self._announce(settings, url, console_url + console.console_path)
         watch(self._children)
 
     def _start_stores(self) -> None:
@@ -123,7 +131,10 @@ class House:
             self._environment.setdefault(name, self._secrets[name])
         self._environment.setdefault("SENTINEL_EVENT_SPOOL_DIR", str(self._directory.path / "spool"))
         os.environ.update(self._environment)
-        return load(AdminSettings)
+        settings = load(AdminSettings)
+        self._environment.setdefault("SENTINEL_ADMIN_API_URL", base_url(settings.host, settings.port))
+        os.environ.update(self._environment)
+        return settings
 
     def _migrate(self) -> None:
         migration = self._child("migrate", "migrate")
@@ -162,13 +173,18 @@ class House:
                 )
             time.sleep(0.05)
 
-    def _announce(self, settings: Settings, url: str) -> None:
+    def _announce(self, settings: Settings, url: str, console_url: str) -> None:
         intercepts = look_at_intercepts(self._psql, settings.pg_dsn) if self._psql else None
         key = self._secrets[DEMO_KEY] if self._options.demo else None
         made = self._secrets["ADMIN_PASSWORD"]
         password = made if self._environment["ADMIN_PASSWORD"] == made else None
         click.echo(
-            ready_text(url, settings.host, self._directory.path, key=key, intercepts=intercepts, password=password)
+            ready_text(
+                *(url, console_url, settings.host, self._directory.path),
+                key=key,
+                intercepts=intercepts,
+                password=password,
+            )
         )
 
     def _stop(self, child: Child) -> None:
@@ -179,7 +195,7 @@ class House:
     def _hurry(self) -> None:
         """A second Ctrl-C: open streams are not waited for any longer. The stores are never killed for impatience."""
         for child in self._children:
-            if child.name in ("gateway", "worker", "stub"):
+            if child.name in ("gateway", "worker", "stub", "console"):
                 child.signal(signal.SIGKILL)
 
     def _refuse_missing_upstream(self) -> None:
@@ -194,6 +210,7 @@ def _given(options: UpOptions) -> dict[str, str]:
     given = {
         "SENTINEL_HOST": options.host,
         "SENTINEL_PORT": options.port,
+        "SENTINEL_CONSOLE_PORT": options.console_port,
         "SENTINEL_WORKERS": options.workers,
     }
     return {name: str(value) for name, value in given.items() if value is not None}

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shlex
 import signal
 import socket
@@ -10,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from sentinel.ports import free_port
@@ -23,7 +25,8 @@ READY = "the refusals, as recorded:"
 
 @contextlib.contextmanager
 def demo(folder: Path, **settings: str) -> Iterator[Sentinel]:
-    with sentinel(folder, "up", "--demo", SENTINEL_PORT=str(free_port()), SENTINEL_WORKERS="1", **settings) as running:
+    ports = {"SENTINEL_PORT": str(free_port()), "SENTINEL_CONSOLE_PORT": str(free_port())}
+    with sentinel(folder, "up", "--demo", SENTINEL_WORKERS="1", **(ports | settings)) as running:
         yield running
 
 
@@ -49,6 +52,12 @@ async def test_printed_commands_show_a_key_bound_passing_refused_and_recorded(da
         assert '"code":"key_bound_to_other_address"' in refused
         assert run(health).strip() == '{"status":"ok"}'
         assert '"access_token":' in run(sign_in)
+        url = re.search(r"the console: (\S+)", running.stdout)[1]
+        password = re.search(r"sign in as admin with the password (\S+)", running.stdout)[1]
+        async with httpx.AsyncClient(base_url=url) as visitor:
+            assert (await visitor.get("/login")).status_code == 200
+            entered = await visitor.post("/login", data={"name": "admin", "password": password})
+            assert "sentinel_session" in entered.cookies
         await eventually(lambda: "127.0.0.2" in run(records))
         rows = run(records)
         assert "{127.0.0.1/32}" in rows
@@ -94,5 +103,6 @@ def test_busy_port_is_said_plainly(data_dir: Path) -> None:
         with sentinel(data_dir, "up", "--demo", SENTINEL_PORT=str(port)) as running:
             assert running.wait() == 1
         assert f"error: port {port} on 127.0.0.1 is in use" in running.stderr
+        assert "SENTINEL_PORT" in running.stderr
         assert "gateway" not in running.stderr
         assert processes_of(data_dir) == []

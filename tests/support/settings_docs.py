@@ -4,6 +4,7 @@ import textwrap
 from pathlib import Path
 
 from admin_api.settings import AdminSettings
+from console.settings import ConsoleSettings
 from proxy_core.settings import SettingRow, setting_rows
 
 ROOT = Path(__file__).parents[2]
@@ -17,14 +18,21 @@ HEAD = """\
 """
 
 
+def rows() -> list[SettingRow]:
+    """Those of the gateway, then what the console adds: some variables are read by both."""
+    planes = setting_rows(AdminSettings)
+    known = {row.variable for row in planes}
+    return planes + [row for row in setting_rows(ConsoleSettings) if row.variable not in known]
+
+
 def table() -> str:
     lines = ["| variable | default | what it does |", "|---|---|---|"]
-    lines += [f"| `{row.variable}` | {row.default} | {_sentence(row)} |" for row in setting_rows(AdminSettings)]
+    lines += [f"| `{row.variable}` | {row.default} | {_sentence(row)} |" for row in rows()]
     return "\n".join(lines) + "\n"
 
 
 def example() -> str:
-    return HEAD + "".join(f"\n{_comment(row)}\n{_assignment(row)}\n" for row in setting_rows(AdminSettings))
+    return HEAD + "".join(f"\n{_comment(row)}\n{_assignment(row)}\n" for row in rows())
 
 
 def readme_with(text: str) -> str:

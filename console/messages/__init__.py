@@ -1,0 +1,20 @@
+"""The message catalogues: ``{key: (English, Chinese)}``, one file for each part of the console."""
+
+from typing import Final
+
+from console.messages import bindings, common, problems
+
+Messages = dict[str, tuple[str, str]]
+
+
+def _merged(*catalogues: Messages) -> Messages:
+    merged: Messages = {}
+    for catalogue in catalogues:
+        twice = merged.keys() & catalogue.keys()
+        if twice:
+            raise ValueError(f"messages defined twice: {sorted(twice)}")
+        merged |= catalogue
+    return merged
+
+
+CATALOGUE: Final = _merged(common.MESSAGES, problems.MESSAGES, bindings.MESSAGES)
