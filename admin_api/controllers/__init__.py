@@ -2,6 +2,7 @@
 
 from litestar.types import ControllerRouterHandler
 
+from admin_api.controllers.addresses import AddressesController
 from admin_api.controllers.alert_targets import AlertTargetsController
 from admin_api.controllers.alerts import AlertsController
 from admin_api.controllers.archive import ArchiveController
@@ -27,6 +28,7 @@ CONTROLLERS: list[ControllerRouterHandler] = [
     MetricsController,
     LogsController,
     SettingsController,
+    AddressesController,
     BindingReads,
     BindingWrites,
     Decisions,

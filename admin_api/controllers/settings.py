@@ -11,9 +11,10 @@ from admin_api.errors import Stale
 from admin_api.guards import requires
 from admin_api.openapi import problems
 from admin_api.operations import settings as operations
-from admin_api.repositories import cursors
+from admin_api.repositories import cursors, impact
 from admin_api.repositories import settings as repository
 from admin_api.rooms import AdminRooms
+from admin_api.schemas.impact import Impact
 from admin_api.schemas.settings import SettingsHistory, SettingsPut, SettingsState, SettingsVersion, mask_url
 
 HISTORY_SORT = "settings"
@@ -36,6 +37,17 @@ class SettingsController(Controller):
     async def change(self, rooms: AdminRooms, actor: Actor, data: SettingsPut) -> SettingsState:
         """In force on every worker of every gateway within a second; requests under way keep what they began with."""
         return await operations.change(rooms, actor, data)
+
+    @get(
+        "/impact",
+        guards=[requires(Scope.SETTINGS_READ), requires(Scope.LOGS_READ)],
+        summary="What enforcement would have refused",
+        responses=problems(),
+    )
+    async def impact(self, rooms: AdminRooms, days: Annotated[int, Parameter(ge=1, le=31)] = 7) -> Impact:
+        """Of the requests that observe mode let through: those that would be refused if they came now."""
+        async with rooms.sessions.begin() as session:
+            return await impact.of_enforcing(session, days)
 
     @get(
         "/history",
