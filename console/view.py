@@ -285,6 +285,7 @@ class View:
     def set_theme(self, theme: Theme) -> None:
         self.theme = theme
         self.client.run_javascript(f"sentinel.theme({json.dumps(theme)})")
+        self.redraw()  # charts take their colours when they are drawn
 
     def set_zone(self, zone: Zone) -> None:
         self.zone = zone

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from console.messages import bindings, common, problems
+from console.messages import binding, bindings, common, dashboard, problems, wire
 
 Messages = dict[str, tuple[str, str]]
 
@@ -17,4 +17,6 @@ def _merged(*catalogues: Messages) -> Messages:
     return merged
 
 
-CATALOGUE: Final = _merged(common.MESSAGES, problems.MESSAGES, bindings.MESSAGES)
+CATALOGUE: Final = _merged(
+    common.MESSAGES, problems.MESSAGES, wire.MESSAGES, dashboard.MESSAGES, bindings.MESSAGES, binding.MESSAGES
+)

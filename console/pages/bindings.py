@@ -9,12 +9,13 @@ from admin_api.schemas.bindings import BindingMode, BindingPage, BindingStatus, 
 from console.client import Problem, SignedOut
 from console.lists import NO_PAGING, Pager, chips
 from console.look_up import look_up
+from console.networks import is_network
 from console.pages import binding_bulk
 from console.view import View
 from console.widgets import states
 from console.widgets.basics import button, tag
 from console.widgets.forms import choice, text_field
-from console.widgets.search import FINGERPRINT, HINT_MAX, is_network, looks_like_key
+from console.widgets.search import FINGERPRINT, HINT_MAX, looks_like_key
 from console.widgets.table import Column, DataTable, Part, Row, when
 
 FILTERS = ("hint", "note", "network", "fingerprint", "status", "mode")

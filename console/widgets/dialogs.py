@@ -1,5 +1,6 @@
 """Questions to an operator: what will happen, to how many, and why it is done."""
 
+import shlex
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 
@@ -7,7 +8,7 @@ import msgspec
 from nicegui import ui
 
 from console.i18n import Texts
-from console.widgets.basics import button, tag
+from console.widgets.basics import button, copyable, tag
 from console.widgets.forms import choice, text_field
 
 DURATIONS: dict[str, timedelta | None] = {
@@ -73,6 +74,21 @@ def _answer(values: Mapping[str, str]) -> Answer:
     lasts = DURATIONS.get(values.get("duration", ""))
     expires_at = None if lasts is None else datetime.now(UTC) + lasts
     return Answer(values.get("reason", "").strip(), expires_at, values.get("choice", ""))
+
+
+def api_call(t: Texts, method: str, path: str, body: Callable[[], object]) -> None:
+    """Shows the request that a form stands for, as a command. ``body``: made of the fields as they are."""
+    sent = shlex.quote(msgspec.json.encode(body()).decode())
+    command = f'curl -sS -f -H "$AUTH" -X {method} "$API{path}" -H "Content-Type: application/json" -d {sent}'
+
+    def build(dialog: ui.dialog) -> None:
+        tag("p", "muted", t("call.why"))
+        tag("pre", "code mono", command)
+        with tag("div", "buttons"):
+            copyable(command, t("call.title"))
+            button(t("action.close"), dialog.close, autofocus=True)
+
+    window(t("call.title"), build, wide=True)
 
 
 def window(title: str, build: Callable[[ui.dialog], None], *, wide: bool = False) -> ui.dialog:

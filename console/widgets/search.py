@@ -1,6 +1,5 @@
 """The search box: what an operator typed, and what it may mean. `suggest` is pure; `SearchBox` shows it."""
 
-import ipaddress
 import re
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -11,6 +10,7 @@ from nicegui.element import Element
 from nicegui.events import GenericEventArguments
 
 from console.i18n import Texts
+from console.networks import is_network
 
 FINGERPRINT: Final = re.compile(r"[0-9a-fA-F]{64}")
 HINT_MAX: Final = 16
@@ -59,14 +59,6 @@ def suggest(t: Texts, typed: str, places: list[Place]) -> list[Suggestion]:
 def looks_like_key(text: str) -> bool:
     """As long as a key and as unbroken as one: those do not go into URLs, which are logged and shared."""
     return len(text) >= KEY_MIN and not is_network(text) and re.fullmatch(r"[!-~]+", text) is not None
-
-
-def is_network(text: str) -> bool:
-    try:
-        ipaddress.ip_network(text, strict=False)
-    except ValueError:
-        return False
-    return True
 
 
 class SearchBox(Element, component="search.js"):
