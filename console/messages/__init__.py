@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from console.messages import binding, bindings, common, dashboard, problems, wire
+from console.messages import archive, binding, bindings, common, dashboard, problems, settings, wire
 
 Messages = dict[str, tuple[str, str]]
 
@@ -18,5 +18,12 @@ def _merged(*catalogues: Messages) -> Messages:
 
 
 CATALOGUE: Final = _merged(
-    common.MESSAGES, problems.MESSAGES, wire.MESSAGES, dashboard.MESSAGES, bindings.MESSAGES, binding.MESSAGES
+    common.MESSAGES,
+    problems.MESSAGES,
+    wire.MESSAGES,
+    dashboard.MESSAGES,
+    bindings.MESSAGES,
+    binding.MESSAGES,
+    archive.MESSAGES,
+    settings.MESSAGES,
 )

@@ -19,7 +19,7 @@ from console.messages import CATALOGUE
 CONSOLE = Path(i18n.__file__).parent
 SOURCES = [path for path in sorted(CONSOLE.rglob("*.py")) if "messages" not in path.parts]
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
-SAME_IN_BOTH = {"app.name", "zone.utc"}
+SAME_IN_BOTH = {"app.name", "zone.utc", "setting.alert_webhook_url", "about.hop.sentinel", "timeline.audit"}
 
 
 def patterns(node: ast.AST) -> Iterator[str]:
