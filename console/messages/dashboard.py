@@ -2,7 +2,7 @@
 
 MESSAGES: dict[str, tuple[str, str]] = {
     "nav.dashboard": ("Dashboard", "概览"),
-    "dashboard.lead": ("Today since midnight UTC, from all gateways.", "今日数据自 UTC 零点起,汇总所有网关。"),
+    "dashboard.lead": ("Today since midnight UTC, from all gateways.", "今日数据自 UTC 零点起，汇总所有网关。"),
     "dashboard.requests": ("Requests", "请求"),
     "dashboard.refused": ("Refused", "拒绝"),
     "dashboard.observed": ("Observed", "观察到"),
@@ -20,7 +20,7 @@ MESSAGES: dict[str, tuple[str, str]] = {
     "dashboard.traffic.none": ("No figures in this range yet", "此时段暂无数据"),
     "dashboard.traffic.none.why": (
         "Gateways deliver them once a minute, and hours are kept for 400 days.",
-        "网关每分钟上报一次,小时数据保留 400 天。",
+        "网关每分钟上报一次，小时数据保留 400 天。",
     ),
     "dashboard.zoom": ("Drag over the chart to look closer.", "在图上拖动可放大。"),
     "dashboard.zoomed_out": ("Whole range", "恢复完整时段"),
@@ -46,13 +46,13 @@ MESSAGES: dict[str, tuple[str, str]] = {
     "dashboard.seen": ("Last seen", "最近心跳"),
     "gateway.alive": ("Running", "运行中"),
     "gateway.gone": ("Gone", "失联"),
-    "gateway.degraded": ("Running, a store is away", "运行中,存储不可用"),
+    "gateway.degraded": ("Running, a store is away", "运行中，存储不可用"),
     "degraded.redis": (
         (
             "Redis does not answer. Bindings are enforced from memory and PostgreSQL; changes reach gateways "
             "within seconds instead of at once; records wait in each gateway's spool. Today's figures are unknown."
         ),
-        "Redis 无响应。绑定仍由内存与 PostgreSQL 执行;管理变更会延迟数秒生效;记录暂存于各网关。今日数据未知。",
+        "Redis 无响应。绑定仍由内存与 PostgreSQL 执行；管理变更会延迟数秒生效；记录暂存于各网关。今日数据未知。",
     ),
     "degraded.postgresql": (
         (
@@ -61,7 +61,7 @@ MESSAGES: dict[str, tuple[str, str]] = {
             "Nothing can be changed now."
         ),
         (
-            "PostgreSQL 无响应。网关或 Redis 记得的密钥照常执行;其余由故障策略决定:closed 返回 503 拒绝,open 放行。"
+            "PostgreSQL 无响应。网关或 Redis 记得的密钥照常执行；其余由故障策略决定：closed 返回 503 拒绝，open 放行。"
             "此时无法修改任何内容。"
         ),
     ),
@@ -70,14 +70,14 @@ MESSAGES: dict[str, tuple[str, str]] = {
             "Neither Redis nor PostgreSQL answers. Gateways enforce what they have in memory; for all other keys the "
             "failsafe setting decides: closed refuses them with 503, open lets them through."
         ),
-        "Redis 与 PostgreSQL 均无响应。网关仅按内存执行;其余密钥由故障策略决定:closed 返回 503 拒绝,open 放行。",
+        "Redis 与 PostgreSQL 均无响应。网关仅按内存执行；其余密钥由故障策略决定：closed 返回 503 拒绝，open 放行。",
     ),
     "degraded.gateways": (
         "No gateway reports. Either none runs, so that no request passes at all, or Redis has lost their heartbeats.",
-        "没有网关上报。可能没有网关在运行(所有请求都无法通过),或 Redis 丢失了心跳。",
+        "没有网关上报。可能没有网关在运行（所有请求都无法通过），或 Redis 丢失了心跳。",
     ),
     "degraded.some_gateways": (
         "{gone} of {known} gateways have stopped reporting. The others enforce as before.",
-        "{known} 个网关中有 {gone} 个停止上报,其余照常执行。",
+        "{known} 个网关中有 {gone} 个停止上报，其余照常执行。",
     ),
 }

@@ -18,24 +18,24 @@ MESSAGES: dict[str, tuple[str, str]] = {
     "rule.invalid_api_key": ("this is not a key in the upstream's grammar", "不符合上游的密钥格式"),
     "rule.first_use_binds": (
         "nobody owns the key: this use would bind it to the address",
-        "密钥无归属:此次使用将绑定该地址",
+        "密钥无归属：此次使用将绑定该地址",
     ),
     "rule.first_use_passes": (
         "nobody owns the key, and such a request does not bind",
-        "密钥无归属,且此类请求不会绑定",
+        "密钥无归属，且此类请求不会绑定",
     ),
     "rule.key_banned": ("the key is banned", "密钥已封禁"),
     "rule.network_bound": ("the address lies inside one of the key's networks", "地址位于密钥的绑定网段内"),
     "rule.room_for_network": (
         "the address is new, and the key has room for another network: it would be learned",
-        "地址未知,但密钥还可学习新网段:将被学习",
+        "地址未知，但密钥还可学习新网段：将被学习",
     ),
     "rule.room_but_not_learned": (
         "the address is new and there is room, but such a request does not teach",
-        "地址未知且有余量,但此类请求不会学习",
+        "地址未知且有余量，但此类请求不会学习",
     ),
     "rule.key_bound_to_other_address": (
         "the key is bound, and the address lies outside of its networks",
-        "密钥已绑定,而地址不在其网段内",
+        "密钥已绑定，而地址不在其网段内",
     ),
 }
