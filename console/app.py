@@ -15,8 +15,8 @@ from urllib.parse import urlencode
 import structlog
 import uvicorn
 from fastapi import FastAPI
+from nicegui import Client, ui
 from nicegui import app as nicegui_app
-from nicegui import ui
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
@@ -108,6 +108,10 @@ class Console:
             for unused in self.sessions.over():
                 self._end_in_background(unused)
 
+    async def health(self) -> dict[str, object]:
+        """Whether the process answers, and how much it holds; says nothing of the admin API."""
+        return {"status": "ok", "tabs": len(Client.instances), "sessions": len(self.sessions)}
+
     # --- pages -------------------------------------------------------------------------------------------------------
 
     async def show(self, request: Request) -> Response | None:
@@ -144,13 +148,15 @@ def create_console(settings: ConsoleSettings) -> ASGIApp:
     """The ASGI application. NiceGUI has one of itself in a process: call this once."""
     console = Console(settings)
     theme.serve_static_files()
+    # Its bar hijacks every request of the page, and screen readers find no name on it; ours tells the same.
+    nicegui_app.config.quasar_config["loadingBar"]["skipHijack"] = True
     ui.page("/login", response_timeout=RESPONSE_S)(_builder(console.show_sign_in, "login"))
     for page in PAGES:
         ui.page(page.path, response_timeout=RESPONSE_S)(_builder(console.show, page.title))
     # After the pages: one for a path takes every earlier route of that path away.
     nicegui_app.add_api_route("/login", console.sign_in, methods=["POST"], response_model=None)
     nicegui_app.add_api_route("/logout", console.sign_out, methods=["POST"], response_model=None)
-    nicegui_app.add_api_route("/health", health, methods=["GET"])
+    nicegui_app.add_api_route("/health", console.health, methods=["GET"], response_model=None)
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -188,11 +194,6 @@ def serve(settings: ConsoleSettings) -> int:
     server = uvicorn.Server(config)
     server.run()
     return 0 if server.started else 1
-
-
-async def health() -> dict[str, str]:
-    """Whether the process answers; says nothing of the admin API."""
-    return {"status": "ok"}
 
 
 Builder = Callable[[Request], Awaitable[Response | None]]

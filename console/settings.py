@@ -48,8 +48,8 @@ class ConsoleSettings(BaseSettings):
         description="path below which browsers see the console, such as `/admin/ui`; the proxy may pass it on or cut "
         "it off. Empty: the root",
     )
-    console_idle_minutes: Annotated[int, Field(ge=0, le=7 * 24 * 60)] = Field(
-        default=60, description="time without a click or a key press after which the console signs out. 0: never"
+    console_idle_minutes: Annotated[float, Field(ge=0, le=7 * 24 * 60, allow_inf_nan=False)] = Field(
+        default=60.0, description="time without a click or a key press after which the console signs out. 0: never"
     )
     trusted_proxies: Annotated[tuple[IPNetwork, ...], NoDecode, BeforeValidator(_networks)] = Field(
         default=(), description="networks of the reverse proxies whose `X-Real-IP` is believed"

@@ -43,6 +43,7 @@ FIRST_DRAWING_S = 2.0
 """How long the answer to a browser waits for the content; a slower one follows through the socket."""
 
 TOAST_S = 12.0
+SESSION_LOOK_S = 5.0
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -163,7 +164,7 @@ class View:
         ui.on("sentinel_go", lambda event: self.visit(event.args["href"]))
         ui.on("sentinel_pop", self._popped)
         ui.on("sentinel_active", lambda _: self.session.touch())
-        ui.timer(10.0, self._look_at_session)
+        ui.timer(SESSION_LOOK_S, self._look_at_session)
         self.client.on_exception(self._failed)
         self.draw_frame(self)
         self.redraw()

@@ -15,8 +15,6 @@ from console.widgets.basics import Tag, set_attribute, tag
 V = TypeVar("V", str, bool)
 Changed = Callable[[], Awaitable[None] | None]
 
-TYPING_PAUSE_S = 0.25
-
 
 class Field(Generic[V]):
     """``value`` follows what is typed; ``fault`` shows why it will not do, None that it will."""
@@ -57,7 +55,7 @@ def text_field(
     bare: bool = False,
     **attributes: object,
 ) -> Field[str]:
-    """``entered``: Enter was pressed. ``bare``: the label is for screen readers only. ``changed``: typing paused."""
+    """``entered``: Enter was pressed. ``bare``: the label is for screen readers only. ``changed``: at each key."""
     kind = "textarea" if lines > 1 else "input"
     own: dict[str, object] = {"rows": lines} if lines > 1 else {"type": "text"}
     own |= {"autocomplete": "off", "spellcheck": "false"} | attributes
@@ -67,10 +65,8 @@ def text_field(
     else:
         element.props["^value"] = value
     field = Field(element, value, fault, changed)
-    element.on(
-        "input", field.heard, js_handler="(event) => emit(event.target.value)", throttle=TYPING_PAUSE_S,
-        leading_events=False,
-    )  # fmt: skip
+    # Not throttled: a click that follows at once must find what was typed before it.
+    element.on("input", field.heard, js_handler="(event) => emit(event.target.value)")
     if entered is not None:
         _on_enter(element, field, entered)
     return field

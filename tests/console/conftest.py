@@ -1,4 +1,4 @@
-"""The console in a real browser, in front of the real house: one house and one Chromium per test worker.
+"""The console in a real browser, in front of the real house: one house per test worker, one Chromium a module.
 
 Tests share them, so each makes keys and bindings of its own and looks for those.
 """
@@ -33,8 +33,9 @@ expect.set_options(timeout=PATIENCE_MS)
 SignIn = Callable[..., Page]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """One a module, and no asynchronous tests beside it: playwright's event loop runs as long as it is there."""
     if CHROMIUM is None:
         if os.environ.get("CI", "").lower() == "true":
             pytest.fail("no Chromium: CI never skips the console's tests (.ci/run installs it)")
