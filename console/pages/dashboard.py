@@ -9,10 +9,9 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Final
 
-import msgspec
 from nicegui import ui
 
-from admin_api.schemas.dashboard import Dashboard, Total
+from admin_api.schemas.dashboard import Dashboard, History, HistoryPoint, Total
 from admin_api.schemas.gateways import Gateways, GatewayView
 from console.client import Problem, SignedOut
 from console.view import View
@@ -31,20 +30,6 @@ RANGES: Final = {
     "90d": (timedelta(days=90), "day"),
 }
 DAYS_FROM: Final = timedelta(days=10)
-
-
-class Point(msgspec.Struct, frozen=True):
-    """Of one point of the history, what the chart shows."""
-
-    at: datetime
-    requests: int
-    intercepted: int
-    observed: int
-    partial: bool = False
-
-
-class Points(msgspec.Struct, frozen=True):
-    items: list[Point]
 
 
 async def dashboard(view: View) -> None:
@@ -85,7 +70,7 @@ class Board:
             self._most = tag("section", "card flush")
             self._newest = tag("section", "card flush")
         self._gateways = tag("section", "card flush")
-        self._shown_history: Points | None = None
+        self._shown_history: History | None = None
         view.on_change(self._draw_history)
 
     async def look(self) -> None:
@@ -185,7 +170,7 @@ class Board:
         self._whole.set_visibility("since" in view.query)
         query = {"from": _text(since), "to": _text(until), "step": step}
         try:
-            points = await view.api.get("/dashboard/history", Points, query)
+            points = await view.api.get("/dashboard/history", History, query)
         except SignedOut:
             raise
         except Problem as problem:
@@ -201,7 +186,7 @@ class Board:
         with self._chart:
             self._draw_chart(points.items)
 
-    def _draw_chart(self, points: list[Point]) -> None:
+    def _draw_chart(self, points: list[HistoryPoint]) -> None:
         t = self._view.t
         if not any(point.requests or point.intercepted for point in points):
             states.empty(t("dashboard.traffic.none"), t("dashboard.traffic.none.why"), "bar_chart")
