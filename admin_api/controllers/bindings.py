@@ -185,7 +185,10 @@ class BindingWrites(Controller):
     async def networks(
         self, rooms: AdminRooms, actor: Actor, data: SetNetworks, if_match: IfMatch = None
     ) -> Response[Edited]:
-        """Replaces all of them. Duplicates, and networks inside others, are left out."""
+        """Replaces all of them. Duplicates, and networks inside others, are left out.
+
+        One for a while is `{"network": "203.0.113.7", "expires_at": "2030-01-01T00:00:00Z"}`.
+        """
         edited = await operations.set_networks(rooms, actor, data, _expected(if_match, data.version))
         return Response(edited, headers={"etag": _etag(edited.binding)})
 

@@ -12,7 +12,7 @@ Rules for whoever edits this file:
 
 import asyncio
 import ipaddress
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -27,7 +27,7 @@ from admin_api.alerts.raising import KEYS_SHOWN, Event
 from admin_api.errors import InvalidInput, NotFound, Stale
 from admin_api.operations import audit
 from admin_api.operations.alerts import raise_event
-from admin_api.operations.networks import parse_all
+from admin_api.operations.networks import parse_timed
 from admin_api.operations.publishing import Change, changed, publish
 from admin_api.repositories import bindings as repository
 from admin_api.rooms import AdminRooms
@@ -129,17 +129,15 @@ async def unbind(rooms: AdminRooms, actor: Actor, ids: Sequence[int], reason: st
 
 async def set_networks(rooms: AdminRooms, actor: Actor, wanted: SetNetworks, version: int | None) -> Edited:
     """Raises InvalidInput, NotFound, and Stale if it is not at ``version`` any more."""
-    texts = [str(network) for network in parse_all(wanted.networks)]
+    ends = parse_timed(wanted.networks, datetime.now(UTC))
 
     async def write(session: AsyncSession) -> Written:
         view = await _lock_one(session, wanted.id, version)
-        same = {each.network for each in view.networks} == set(texts) and all(
-            each.expires_at is None for each in view.networks
-        )
+        same = {each.network: each.expires_at for each in view.networks} == ends
         if same and wanted.note in (None, view.note):
             return Written({view.id: Outcome.UNCHANGED}, [], {view.id: view})
         if not same:
-            await replace_networks(session, view.id, texts)
+            await replace_networks(session, view.id, ends)
         values = {"note": view.note if wanted.note is None else wanted.note}
         return await _apply(session, actor, "binding:networks", {view.id: view}, [view], wanted.reason, _NOTE, values)
 
@@ -166,9 +164,11 @@ async def lock(session: AsyncSession, ids: Sequence[int]) -> Views:
     return await repository.find_many(session, ids)
 
 
-async def replace_networks(session: AsyncSession, binding_id: int, networks: Sequence[str]) -> None:
-    """Those that stay keep their source and time, and lose their expiry: an operator named them."""
-    values = {"id": binding_id, "networks": [ipaddress.ip_network(each) for each in networks]}
+async def replace_networks(session: AsyncSession, binding_id: int, ends: Mapping[str, datetime | None]) -> None:
+    """Those that stay keep their source and time, and get the end that an operator named, or none."""
+    values = {
+        "id": binding_id, "networks": [ipaddress.ip_network(each) for each in ends], "ends": list(ends.values())
+    }  # fmt: skip
     await session.execute(_DROP_NETWORKS, values)
     await session.execute(_PUT_NETWORKS, values)
 
@@ -191,7 +191,8 @@ async def record(
 
 
 def audited(view: BindingView) -> dict[str, Any]:
-    """What operators change of a binding."""
+    """What operators change of a binding; ``network_ends`` of those networks that do not stay for good."""
+    ends = {each.network: each.expires_at for each in view.networks if each.expires_at is not None}
     return {
         "status": view.status.value,
         "ban_reason": view.ban_reason,
@@ -200,7 +201,7 @@ def audited(view: BindingView) -> dict[str, Any]:
         "note": view.note,
         "networks": [each.network for each in view.networks],
         "version": view.version,
-    }
+    } | ({"network_ends": ends} if ends else {})
 
 
 async def commit_and_publish(rooms: AdminRooms, write: Write) -> tuple[Written, bool]:
@@ -305,10 +306,13 @@ _DROP_NETWORKS = text(
 )
 
 _PUT_NETWORKS = text("""
-INSERT INTO binding_network (binding_id, network, source)
-SELECT :id, network, 'operator' FROM unnest(CAST(:networks AS cidr[])) WITH ORDINALITY AS given (network, place)
+INSERT INTO binding_network (binding_id, network, source, expires_at)
+SELECT :id, network, 'operator', expires_at
+FROM unnest(CAST(:networks AS cidr[]), CAST(:ends AS timestamptz[])) WITH ORDINALITY
+    AS given (network, expires_at, place)
 ORDER BY place
-ON CONFLICT (binding_id, network) DO UPDATE SET expires_at = NULL WHERE binding_network.expires_at IS NOT NULL
+ON CONFLICT (binding_id, network) DO UPDATE SET expires_at = excluded.expires_at
+    WHERE binding_network.expires_at IS DISTINCT FROM excluded.expires_at
 """)
 
 _ARCHIVE = archiving.for_session(archiving.ARCHIVE, "ids", "by", "cause")

@@ -5,8 +5,10 @@ Where it stands in the walk: `operations.bindings` and `operations.imports` call
 
 import ipaddress
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 
 from admin_api.errors import InvalidInput
+from admin_api.schemas.bindings import TimedNetwork
 
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -36,6 +38,34 @@ def parse(text: str) -> IPNetwork:
 
 def parse_all(texts: Sequence[str], field: str = "networks") -> list[IPNetwork]:
     """Without duplicates and without what another one contains. Raises InvalidInput naming every fault."""
+    return normalised(parse_each(texts, field))
+
+
+def parse_timed(given: Sequence[str | TimedNetwork], now: datetime) -> dict[str, datetime | None]:
+    """Each network and its end, None for good; of one that is named twice, the later end. Raises InvalidInput.
+
+    What lies inside a network that stays for good is left out. Those that end are kept apart from each other, since
+    a small one may outlast the large one around it.
+    """
+    timed = [each if isinstance(each, TimedNetwork) else TimedNetwork(each) for each in given]
+    over = [index for index, each in enumerate(timed) if each.expires_at is not None and each.expires_at <= now]
+    if over:
+        detail = "lies in the past; leave the network out"
+        faults = [{"field": f"networks[{index}].expires_at", "detail": detail} for index in over[:FAULTS_SHOWN]]
+        raise InvalidInput("a network would be over already", faults=faults)
+    parsed = parse_each([each.network for each in timed])
+    kept = normalised(network for network, each in zip(parsed, timed, strict=True) if each.expires_at is None)
+    ends: dict[IPNetwork, datetime] = {}
+    for network, each in zip(parsed, timed, strict=True):
+        if each.expires_at is not None:
+            ends[network] = max(each.expires_at, ends.get(network, each.expires_at))
+    for_good = set(kept)
+    wanted: dict[str, datetime | None] = {str(network): None for network in kept}
+    return wanted | {str(each): end for each, end in ends.items() if not _around(each) & for_good}
+
+
+def parse_each(texts: Sequence[str], field: str = "networks") -> list[IPNetwork]:
+    """As many as were given, in that order. Raises InvalidInput naming every fault."""
     networks: list[IPNetwork] = []
     faults: list[dict[str, str]] = []
     for index, text in enumerate(texts):
@@ -45,7 +75,7 @@ def parse_all(texts: Sequence[str], field: str = "networks") -> list[IPNetwork]:
             faults.append({"field": f"{field}[{index}]", "detail": str(fault)})
     if faults:
         raise InvalidInput(faults[0]["detail"], faults=faults[:FAULTS_SHOWN])
-    return normalised(networks)
+    return networks
 
 
 def normalised(networks: Iterable[IPNetwork]) -> list[IPNetwork]:
@@ -55,6 +85,11 @@ def normalised(networks: Iterable[IPNetwork]) -> list[IPNetwork]:
         if not kept or not _contains(kept[-1], network):
             kept.append(network)
     return kept
+
+
+def _around(network: IPNetwork) -> set[IPNetwork]:
+    """Itself and every network that contains it."""
+    return {network.supernet(new_prefix=length) for length in range(network.prefixlen + 1)}
 
 
 def _contains(outer: IPNetwork, inner: IPNetwork) -> bool:

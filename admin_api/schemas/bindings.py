@@ -22,7 +22,16 @@ MAX_NETWORKS = 10_000
 NETWORKS_IN_LISTS = 10
 
 NetworkText = Annotated[str, Meta(min_length=1, max_length=64, description="an address or a network in CIDR form")]
-NetworkTexts = Annotated[list[NetworkText], Meta(min_length=1, max_length=MAX_NETWORKS)]
+
+
+class TimedNetwork(Struct, frozen=True, forbid_unknown_fields=True):
+    """A network that may use the key until ``expires_at``; null: for good, as one that is written as a text."""
+
+    network: NetworkText
+    expires_at: Moment | None = None
+
+
+NetworkTexts = Annotated[list[NetworkText | TimedNetwork], Meta(min_length=1, max_length=MAX_NETWORKS)]
 
 
 class BindingStatus(enum.StrEnum):

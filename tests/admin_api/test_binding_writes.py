@@ -205,6 +205,47 @@ async def test_networks_that_an_operator_names_no_longer_expire(api, admin_dsn):
     assert (answer["outcome"], answer["binding"]["networks"][0]["expires_at"]) == ("done", None)
 
 
+async def test_a_network_for_a_while_ends_and_those_beside_it_stay(api, admin_dsn, redis_url):
+    """Gateways are told its end; naming it as a text makes it stay, and the audit has both."""
+    key, end = new_key(), "2099-01-01T00:00:00Z"
+    async with connected(admin_dsn) as pg:
+        binding_id = await bind(pg, key, HOME)
+        body = {"id": binding_id, "networks": [HOME, {"network": "198.51.100.9", "expires_at": end}]}
+        answer = await api.put("/bindings/ip", json=body)
+        assert answer.status_code == 200, answer.text
+        ends = {each["network"]: each["expires_at"] for each in answer.json()["binding"]["networks"]}
+        assert ends == {HOME: None, "198.51.100.9/32": end}
+        assert (await api.put("/bindings/ip", json=body)).json()["outcome"] == "unchanged"
+        entry = await entry_of(redis_url, key)
+        assert {bound.network.text: bound.expires_at for bound in entry.networks} == {
+            HOME: None, "198.51.100.9/32": datetime.fromisoformat(end).timestamp(),
+        }  # fmt: skip
+        answer = await api.put("/bindings/ip", json={"id": binding_id, "networks": [HOME, "198.51.100.9"]})
+        assert [each["expires_at"] for each in answer.json()["binding"]["networks"]] == [None, None]
+        before = json.loads((await audit_of(pg, binding_id))[-1]["before"])
+        assert list(before["network_ends"]) == ["198.51.100.9/32"]
+
+
+async def test_what_stays_for_good_is_not_shortened_by_a_larger_network_that_ends(api, admin_dsn):
+    """And what ends is left out where it lies inside of what stays; an end in the past is refused."""
+    async with connected(admin_dsn) as pg:
+        binding_id = await bind(pg, new_key(), HOME)
+    end, later = "2098-01-01T00:00:00Z", "2099-01-01T00:00:00Z"
+    given = [
+        "203.0.113.7",
+        {"network": "203.0.113.0/24", "expires_at": end},
+        {"network": "203.0.113.0/24", "expires_at": later},
+        "198.51.100.0/24",
+        {"network": "198.51.100.9", "expires_at": end},
+    ]
+    answer = await api.put("/bindings/ip", json={"id": binding_id, "networks": given})
+    ends = {each["network"]: each["expires_at"] for each in answer.json()["binding"]["networks"]}
+    assert ends == {"203.0.113.7/32": None, "203.0.113.0/24": later, "198.51.100.0/24": None}
+    past = {"network": "192.0.2.1", "expires_at": "2001-01-01T00:00:00Z"}
+    answer = await api.put("/bindings/ip", json={"id": binding_id, "networks": [HOME, past]})
+    assert (answer.status_code, answer.json()["faults"][0]["field"]) == (400, "networks[1].expires_at")
+
+
 async def test_host_bits_are_answered_with_the_network_that_it_would_be(api, admin_dsn):
     """Each faulty entry is named by its place, and nothing is changed."""
     async with connected(admin_dsn) as pg:
