@@ -23,8 +23,8 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp
 
 from admin_api.schemas.auth import Login
-from console import frame, session, theme
-from console.client import Api, Backend, Problem
+from console import downloads, frame, session, theme
+from console.client import Api, Backend, Problem, SignedOut
 from console.edge import Edge, visitor_address
 from console.pages import PAGES
 from console.pages.login import sign_in_page
@@ -130,6 +130,14 @@ class Console:
             ui.context.client.status_code = 404
         return None
 
+    async def download_intercepts(self, request: Request) -> Response:
+        found = self._session(request)
+        if found is not None:
+            found.touch()
+            with contextlib.suppress(SignedOut):
+                return await downloads.intercepts(request, Api(self.backend, found))
+        return RedirectResponse(f"{self.path}/login?{urlencode({'why': 'ended', 'next': '/intercepts'})}", 303)
+
     async def show_sign_in(self, request: Request) -> Response | None:
         if self._session(request) is not None:
             return RedirectResponse(self.path + safe_path(request.query_params.get("next", "")), 303)
@@ -156,6 +164,9 @@ def create_console(settings: ConsoleSettings) -> ASGIApp:
     # After the pages: one for a path takes every earlier route of that path away.
     nicegui_app.add_api_route("/login", console.sign_in, methods=["POST"], response_model=None)
     nicegui_app.add_api_route("/logout", console.sign_out, methods=["POST"], response_model=None)
+    nicegui_app.add_api_route(
+        downloads.INTERCEPTS_PATH, console.download_intercepts, methods=["GET"], response_model=None
+    )
     nicegui_app.add_api_route("/health", console.health, methods=["GET"], response_model=None)
 
     @contextlib.asynccontextmanager

@@ -5,8 +5,11 @@ Where it stands in the walk: the search box and the editor of a binding's networ
 
 import ipaddress
 from collections.abc import Sequence
+from datetime import datetime
 
 import msgspec
+
+from admin_api.schemas.bindings import BoundNetwork, TimedNetwork
 
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -29,6 +32,20 @@ class Entered(msgspec.Struct, frozen=True):
     networks: list[str]
     faults: list[Fault]
     broad: list[str]
+
+
+def short(network: str) -> str:
+    """One address' network as the address."""
+    return network.removesuffix("/32").removesuffix("/128")
+
+
+def standing(bound: Sequence[BoundNetwork], now: datetime) -> list[str | TimedNetwork]:
+    """What a binding has now, in the form in which it is put back."""
+    return [
+        each.network if each.expires_at is None else TimedNetwork(each.network, each.expires_at)
+        for each in bound
+        if each.expires_at is None or each.expires_at > now
+    ]
 
 
 def is_network(text: str) -> bool:

@@ -2,7 +2,20 @@
 
 from typing import Final
 
-from console.messages import archive, binding, bindings, common, dashboard, problems, settings, wire
+from console.messages import (
+    access,
+    archive,
+    audit,
+    binding,
+    bindings,
+    common,
+    dashboard,
+    intercepts,
+    lists,
+    problems,
+    settings,
+    wire,
+)
 
 Messages = dict[str, tuple[str, str]]
 
@@ -25,5 +38,9 @@ CATALOGUE: Final = _merged(
     bindings.MESSAGES,
     binding.MESSAGES,
     archive.MESSAGES,
+    lists.MESSAGES,
+    intercepts.MESSAGES,
+    audit.MESSAGES,
+    access.MESSAGES,
     settings.MESSAGES,
 )

@@ -18,7 +18,6 @@ from admin_api.schemas.bindings import (
     Decided,
     Decision,
     Edited,
-    SetNetworks,
     SetNote,
     Timeline,
 )
@@ -26,6 +25,7 @@ from admin_api.schemas.logs import InterceptPage, InterceptView
 from console import networks
 from console.client import Problem
 from console.pages import binding_bulk
+from console.pages.allow import allow
 from console.pages.binding_timeline import TimelineList
 from console.pages.network_editor import NetworkEditor
 from console.view import View
@@ -216,7 +216,7 @@ class BindingDetail:
             with tag("div", "decision"):
                 with tag("div", "row-flex"):
                     tag("b", text=t(f"mode.{mode}"))
-                    _verdict(self._view, decision)
+                    verdict_badge(self._view, decision)
                     if answer.in_force is mode:
                         badge(t("decide.in_force"), "info")
                 tag("p", "muted", t.known(f"rule.{decision.rule}", decision.rule))
@@ -281,12 +281,10 @@ class BindingDetail:
         return Row(client, cells)
 
     async def _allow(self, client: str) -> None:
-        wanted = [*(each.network for each in self._found.networks), client]
-        edit = SetNetworks(self._found.id, wanted, None, "", self._found.version)
-        await self._saved(await self._view.api.put("/bindings/ip", edit, Edited))
+        await allow(self._view, self._found.id, client, None, "", self._view.redraw)
 
 
-def _verdict(view: View, decision: Decision) -> Tag:
+def verdict_badge(view: View, decision: Decision) -> Tag:
     tones = {"allow": "good", "observe": "warn", "refuse": "bad"}
     text = view.t.known(f"verdict.{decision.verdict}", decision.verdict)
     return badge(f"{text} ({decision.status})" if decision.status else text, tones.get(decision.verdict, ""))

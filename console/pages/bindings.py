@@ -9,7 +9,7 @@ from admin_api.schemas.bindings import BindingMode, BindingPage, BindingStatus, 
 from console.client import Problem, SignedOut
 from console.lists import NO_PAGING, Pager, chips
 from console.look_up import look_up
-from console.networks import is_network
+from console.networks import is_network, short
 from console.pages import binding_bulk
 from console.view import View
 from console.widgets import states
@@ -248,5 +248,5 @@ def _networks(view: View, binding: BindingView) -> list[Part]:
 
 def address(view: View, text: str) -> Part:
     """An address or a network; a click filters by it. One address' network is shown as the address."""
-    shown = text.removesuffix("/32").removesuffix("/128")
+    shown = short(text)
     return Part(shown, kind="mono", title=view.t("list.filter_by", value=shown), filter={"network": text})

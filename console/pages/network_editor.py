@@ -1,9 +1,11 @@
-"""The editor of a binding's networks: text, one a line; what will not do is said while one types.
+"""The editor of a binding's networks: text, one a line; what will not do is said while one types. Those that end at
+some time, and are left in, still do.
 
 Where it stands in the walk: on the page of a binding; it saves with ``PUT bindings/ip``.
 """
 
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from functools import partial
 
 from admin_api.schemas.bindings import BindingView, Edited, SetNetworks
@@ -27,7 +29,11 @@ class NetworkEditor:
         self._view = view
         self._found = found
         self._saved = saved
-        self._before = [each.network for each in found.networks]
+        self._standing = {
+            each if isinstance(each, str) else each.network: each
+            for each in networks.standing(found.networks, datetime.now(UTC))
+        }
+        self._before = list(self._standing)
         t = view.t
         with tag("div", "card-foot stack"):
             self._text = text_field(
@@ -47,7 +53,8 @@ class NetworkEditor:
 
     def _edit(self) -> SetNetworks:
         wanted = networks.entered(self._text.value)
-        return SetNetworks(self._found.id, wanted.networks, None, self._reason.value.strip(), self._found.version)
+        timed = [self._standing.get(each, each) for each in wanted.networks]
+        return SetNetworks(self._found.id, timed, None, self._reason.value.strip(), self._found.version)
 
     def _check(self) -> None:
         wanted = networks.entered(self._text.value)

@@ -21,3 +21,11 @@ async def eventually_async(condition: Callable[[], Awaitable[object]]) -> None:
     while not await condition():
         assert time.monotonic() < deadline, "the condition never came true"
         await asyncio.sleep(0.05)
+
+
+def until(condition: Callable[[], object]) -> None:
+    """The same for tests without a loop, such as those that drive a browser."""
+    deadline = time.monotonic() + LIMIT_S
+    while not condition():
+        assert time.monotonic() < deadline, "the condition never came true"
+        time.sleep(0.05)
