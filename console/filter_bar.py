@@ -18,7 +18,7 @@ from nicegui.events import GenericEventArguments
 
 from console.lists import NO_PAGING, chips
 from console.view import View
-from console.widgets.basics import tag
+from console.widgets.basics import Tag, tag
 from console.widgets.forms import Field, choice, text_field
 
 RANGES: Final = {
@@ -27,6 +27,9 @@ RANGES: Final = {
     "7d": timedelta(days=7),
     "30d": timedelta(days=30),
 }
+BETWEEN: Final = "between"
+"""The range of two moments, which stand beside it."""
+
 TIMES: Final = ("range", "from", "to")
 
 
@@ -48,6 +51,7 @@ class FilterBar:
         self._shown: dict[str, Callable[[str], str]] = {}
         self._names: dict[str, str] = {}
         self._values: dict[str, str] = {}
+        self._moments: Tag | None = None
         self.place = tag("div", "filters", role="group", aria_label=label)
         self._chips = tag("div", "filters")
 
@@ -90,15 +94,15 @@ class FilterBar:
         """Since when: a choice, or two moments in UTC."""
         t = self._view.t
         options = {"": t("range.any")} | {name: t(f"range.{name}") for name in RANGES}
-        self.choice("range", t("dashboard.range"), options)
-        for name, label in (("from", t("range.from")), ("to", t("range.to"))):
-            self.name(name, label)
-            self._moment(name, label)
+        self.choice("range", t("dashboard.range"), options | {BETWEEN: t("range.between")})
+        with tag("div", "row-flex") as self._moments:
+            for name, label in (("from", t("range.from")), ("to", t("range.to"))):
+                self.name(name, label)
+                tag("span", "muted", label, aria_hidden="true")
+                self._moment(name, label)
 
     def _moment(self, name: str, label: str) -> None:
-        field = text_field(
-            label, _local(self._view.query.get(name, "")), bare=True, type="datetime-local", title=label, name=name
-        )
+        field = text_field(label, _local(self._view.query.get(name, "")), bare=True, type="datetime-local", name=name)
         self._shown[name] = _local
 
         def changed(event: GenericEventArguments) -> None:
@@ -110,12 +114,13 @@ class FilterBar:
 
     def _put(self, name: str, value: str) -> None:
         """A range and a moment exclude each other."""
-        others = {"range": ("from", "to"), "from": ("range",), "to": ("range",)}.get(name, ())
-        self._view.change(**({name: value} | dict.fromkeys(others, "") | NO_PAGING))
+        others = {"range": {"from": "", "to": ""}, "from": {"range": BETWEEN}, "to": {"range": BETWEEN}}
+        self._view.change(**({name: value} | others.get(name, {}) | NO_PAGING))
 
     @property
     def active(self) -> bool:
-        return any(self._view.query.get(name) for name in self._names)
+        query = self._view.query
+        return any(query.get(name) for name in self._names if (name, query.get(name)) != ("range", BETWEEN))
 
     def clear(self) -> None:
         self._view.change(**(dict.fromkeys(self._names, "") | NO_PAGING))
@@ -132,7 +137,13 @@ class FilterBar:
             if field.value != wanted:
                 field.value = wanted
                 field.put(wanted)
-        chips(self._view, self._chips, self._names, self._values)
+        query = self._view.query
+        if self._moments is not None:
+            self._moments.set_visibility(
+                any(query.get(name) for name in ("from", "to")) or query.get("range") == BETWEEN
+            )
+        named = {name: label for name, label in self._names.items() if (name, query.get(name)) != ("range", BETWEEN)}
+        chips(self._view, self._chips, named, self._values)
 
 
 def _local(moment: str) -> str:

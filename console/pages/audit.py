@@ -87,11 +87,18 @@ class AuditRows:
         found = differences(entry)
         if entry.before is None or entry.after is None:
             return []
-        return [(self._field(name), clipped(old), clipped(new)) for name, old, new in found[:CHANGES_SHOWN]]
+        return [
+            (self._field(name), clipped(self._value(name, old)), clipped(self._value(name, new)))
+            for name, old, new in found[:CHANGES_SHOWN]
+        ]
 
     def _field(self, name: str) -> str:
         t = self._view.t
         return t.known(f"field.{name}", t.known(f"bindings.{name}", t.known(f"setting.{name}", name)))
+
+    def _value(self, name: str, text: str) -> str:
+        """Of a status, a mode or a role its name."""
+        return self._view.t.known(f"{name}.{text}", text)
 
     def _subject(self, entry: AuditEntry) -> list[Part]:
         view, t = self._view, self._view.t
@@ -143,9 +150,9 @@ class AuditRows:
                     with tag("tr", "" if old == new else "changed"):
                         tag("th", text=self._field(name), scope="row")
                         if entry.before is not None:
-                            tag("td", text=old)
+                            tag("td", text=self._value(name, old))
                         if entry.after is not None:
-                            tag("td", text=new)
+                            tag("td", text=self._value(name, new))
         with tag("div", "buttons"):
             button(t("action.close"), dialog.close, autofocus=True)
 
