@@ -17,7 +17,7 @@ from console.widgets.basics import button, moment, tag
 from console.widgets.dialogs import window
 from console.widgets.table import Column, DataTable, Part, Row, when
 
-KINDS: Final = ("binding", "settings", "operator", "session", "token", "alert", "alert_target")
+KINDS: Final = ("binding", "settings", "operator", "session", "token", "archive", "alert", "alert_target")
 CHANGES_SHOWN: Final = 3
 TEXT_MAX: Final = 120
 NONE: Final = "\N{EN DASH}"
@@ -143,6 +143,13 @@ class AuditRows:
             for name, text in facts.items():
                 tag("dt", text=name)
                 tag("dd", text=text)
+        if entry.before is not None or entry.after is not None:
+            self._difference(entry)
+        with tag("div", "buttons"):
+            button(t("action.close"), dialog.close, autofocus=True)
+
+    def _difference(self, entry: AuditEntry) -> None:
+        t = self._view.t
         with tag("div", "grid-wrap"), tag("table", "grid audit-diff", aria_label=t("audit.changes")):
             self._heads(entry)
             with tag("tbody"):
@@ -153,8 +160,6 @@ class AuditRows:
                             tag("td", text=self._value(name, old))
                         if entry.after is not None:
                             tag("td", text=self._value(name, new))
-        with tag("div", "buttons"):
-            button(t("action.close"), dialog.close, autofocus=True)
 
     def _heads(self, entry: AuditEntry) -> None:
         t = self._view.t
