@@ -4,6 +4,7 @@ from typing import Final
 
 from console.messages import (
     access,
+    alerts,
     archive,
     audit,
     binding,
@@ -42,5 +43,6 @@ CATALOGUE: Final = _merged(
     intercepts.MESSAGES,
     audit.MESSAGES,
     access.MESSAGES,
+    alerts.MESSAGES,
     settings.MESSAGES,
 )

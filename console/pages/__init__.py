@@ -3,6 +3,7 @@
 from typing import Final
 
 from console.pages.about import about
+from console.pages.alerts import alert, alerts
 from console.pages.archive import archive
 from console.pages.audit import audit
 from console.pages.binding import binding
@@ -12,6 +13,7 @@ from console.pages.intercepts import intercepts
 from console.pages.operators import operators
 from console.pages.sessions import sessions
 from console.pages.settings import settings
+from console.pages.targets import targets
 from console.pages.tokens import tokens
 from console.view import Page
 
@@ -20,6 +22,9 @@ PAGES: Final = (
     Page("/bindings", "nav.bindings", bindings, icon="link", scope="bindings:read"),
     Page("/bindings/{id}", "binding.title", binding, scope="bindings:read"),
     Page("/intercepts", "nav.intercepts", intercepts, icon="block", scope="logs:read"),
+    Page("/alerts", "nav.alerts", alerts, icon="notifications", scope="alerts:read"),
+    Page("/alerts/{id}", "nav.alerts", alert, scope="alerts:read"),
+    Page("/targets", "nav.targets", targets, icon="send", scope="alerts:read"),
     Page("/archive", "nav.archive", archive, icon="inventory_2", scope="bindings:read"),
     Page("/settings", "nav.settings", settings, icon="tune", scope="settings:read"),
     Page("/audit", "nav.audit", audit, icon="history", scope="audit:read"),

@@ -136,6 +136,7 @@ def running_house(pg_dsn: str, redis_url: str, **console_settings: str) -> Itera
             DOWNSTREAM_URL=stub_url,
             SENTINEL_GATEWAY_NAME="north",
             SENTINEL_EVENT_SPOOL_DIR=str(folder / "spool"),
+            SENTINEL_ALERT_PRIVATE_TARGETS="all",
         )
         stack.enter_context(
             running(
