@@ -14,6 +14,7 @@ MESSAGES: dict[str, tuple[str, str]] = {
     "settings.invalid": ("This cannot be saved: {fault}", "无法保存：{fault}"),
     "settings.enforcing": ("Enforcing", "执行策略"),
     "settings.binding": ("Binding", "绑定策略"),
+    "settings.limiting": ("Limiting", "并发限制"),
     "settings.keeping": ("Keeping", "数据保留"),
     "settings.alerting": ("Alerting", "告警"),
     "settings.history": ("History", "历史版本"),
@@ -80,6 +81,28 @@ MESSAGES: dict[str, tuple[str, str]] = {
         "While a key has fewer, an unseen network is learned instead of refused. 1: the first only. Up to 64.",
         "未达到此数量时，新网段会被学习而非拒绝。1 表示仅首个网段，最多 64。",
     ),
+    "setting.cut_on_revocation": ("Running streams of a revoked key", "失效密钥的进行中流式响应"),
+    "setting.cut_on_revocation.what": (
+        (
+            "When a key is banned, released or bound elsewhere, its WebSockets are closed; its running streams are "
+            "finished or broken off."
+        ),
+        "密钥被封禁、解绑或改绑时，其 WebSocket 会被关闭；进行中的流式响应可以继续完成，也可以立即中断。",
+    ),
+    "setting.cut_on_revocation.false": ("Finish", "继续完成"),
+    "setting.cut_on_revocation.true": ("Break off", "立即中断"),
+    "setting.max_concurrent_per_key": ("Open requests per key", "每个密钥的并发请求数"),
+    "setting.max_concurrent_per_key.what": (
+        "How many requests of one key may be open at once, over all gateways. More are answered with 429.",
+        "同一密钥在所有网关上同时进行的请求数上限，超出部分返回 429。",
+    ),
+    "setting.max_concurrent_per_key.zero": ("0: no limit.", "0：不限制。"),
+    "setting.max_concurrent_per_address": ("Open requests per address", "每个地址的并发请求数"),
+    "setting.max_concurrent_per_address.what": (
+        "How many requests from one address may be open at once, over all gateways. More are answered with 429.",
+        "同一地址在所有网关上同时进行的请求数上限，超出部分返回 429。",
+    ),
+    "setting.max_concurrent_per_address.zero": ("0: no limit.", "0：不限制。"),
     "setting.archive_days": ("Archive after days", "归档天数"),
     "setting.archive_days.what": (
         "Days without use after which a binding moves into the archive; the key's next use binds it anew.",

@@ -26,18 +26,40 @@ INTEGER_MAX_DIGITS: Final = 9
 
 
 class Setting(msgspec.Struct, frozen=True):
-    """``options``: one of these, else a number, or a text if ``text``. ``zero``: zero means something of its own."""
+    """``options``: one of these, else a number, or a text if ``text``. ``zero``: zero means something of its own.
+
+    ``switch``: the options are false and true.
+    """
 
     name: str
     options: tuple[str, ...] = ()
     zero: bool = False
     text: bool = False
+    switch: bool = False
+
+    def shown(self, value: Any) -> str:
+        return str(value).lower() if self.switch else str(value)
+
+    def given(self, text: str) -> Any:
+        """The value that was chosen or typed. Raises ValueError naming the setting that is no number."""
+        if self.switch:
+            return text == "true"
+        if self.options or self.text:
+            return text
+        if not _is_number(text):
+            raise ValueError(self.name)
+        return int(text)
 
 
 GROUPS: Final[Mapping[str, tuple[Setting, ...]]] = {
     "enforcing": (
         Setting("mode", ("enforce", "observe")),
         Setting("failsafe", ("closed", "open")),
+        Setting("cut_on_revocation", ("false", "true"), switch=True),
+    ),
+    "limiting": (
+        Setting("max_concurrent_per_key", zero=True),
+        Setting("max_concurrent_per_address", zero=True),
     ),
     "binding": (
         Setting("bind_on", ("accepted", "first_use")),
@@ -116,7 +138,7 @@ class SettingsForm:
             with tag("div", "setting-field"):
                 if setting.options:
                     options = {each: t(f"setting.{setting.name}.{each}") for each in setting.options}
-                    field = choice(name, options, str(value), bare=True, disabled=not self._may)
+                    field = choice(name, options, setting.shown(value), bare=True, disabled=not self._may)
                 else:
                     kind = "text" if setting.text else "number"
                     field = text_field(
@@ -152,10 +174,7 @@ class SettingsForm:
         """What differs from what was read. Raises ValueError naming the setting that is no number."""
         changed: dict[str, Any] = {}
         for name, field in self._fields.items():
-            setting, value = SETTINGS[name], field.value.strip()
-            if not setting.options and not setting.text and not _is_number(value):
-                raise ValueError(name)
-            given: Any = value if setting.options or setting.text else int(value)
+            given = SETTINGS[name].given(field.value.strip())
             if given != self._now[name]:
                 changed[name] = given
         return changed
@@ -296,7 +315,7 @@ def _step(view: View, name: str, before: Mapping[str, Any], value: object) -> st
 
 def shown(view: View, name: str, value: object) -> str:
     """A value in words where it has some."""
-    text = str(value)
+    text = SETTINGS[name].shown(value) if name in SETTINGS else str(value)
     return view.t.known(f"setting.{name}.{text}", text or "\N{EN DASH}")
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
+from admin_api.schemas.settings import SettingValues
+from console.pages.settings import SETTINGS
 from tests.console.conftest import fill_in
 from tests.support import admin
 from tests.support.consoles import House, running_console
@@ -125,6 +127,23 @@ def test_the_dashboard_counts_what_happens_while_one_looks(house, sign_in, owner
 
 
 # --- settings --------------------------------------------------------------------------------------------------------
+
+
+def test_every_live_setting_can_be_changed_in_the_console():
+    assert set(SETTINGS) == set(SettingValues.__struct_fields__)
+
+
+def test_a_switch_among_the_settings_is_saved_and_told_in_words(sign_in, house):
+    page = sign_in("/settings")
+    page.get_by_role("combobox", name="Running streams of a revoked key").select_option("Break off")
+    page.get_by_role("button", name="Save").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("Running streams of a revoked key: Finish → Break off")
+    dialog.get_by_role("button", name="Save").click()
+    expect(page.get_by_role("button", name="Undo")).to_be_visible()
+    assert house.api.get("/settings").json()["values"]["cut_on_revocation"] is True
+    page.get_by_role("button", name="Undo").click()
+    expect(page.get_by_role("combobox", name="Running streams of a revoked key")).to_have_value("false")
 
 
 def test_a_setting_is_changed_with_its_consequence_before_it_and_the_gateway_obeys(house, sign_in, owner):
