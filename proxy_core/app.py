@@ -39,6 +39,7 @@ from proxy_core.exchange import Limits
 from proxy_core.handler import Gateway, Rooms
 from proxy_core.heartbeat import Heartbeat, Vitals
 from proxy_core.intake import Intake, IntakeRooms
+from proxy_core.listeners import stop_new_connections
 from proxy_core.live_settings import LiveSettingsFeed
 from proxy_core.original import PATH as VERDICT_PATH
 from proxy_core.outbox import OutboxLimits
@@ -87,6 +88,7 @@ class Worker:
         self._version = importlib.metadata.version(DISTRIBUTION)
         self._addresses = ClientAddressReader(settings.trusted_proxies)
         self._draining = False
+        self._shut = False
         self._cache: Cache
         self._store: Store
         self._concurrency: Concurrency
@@ -97,6 +99,7 @@ class Worker:
         self.verdicts: ASGIApp
         self._roster: Roster
         self._relay: Relay
+        self._gateway: Gateway
 
     @contextlib.asynccontextmanager
     async def run(self) -> AsyncIterator[tuple[Gateway, Relay]]:
@@ -155,7 +158,7 @@ class Worker:
         self._upstream.start()
         self._watch.start()
         rooms = self._rooms(bindings)
-        gateway = Gateway(rooms)
+        gateway = self._gateway = Gateway(rooms)
         self.verdicts = VerdictService(self._verdict_rooms(rooms))
         self._relay = Relay(rooms, gateway, _relay_limits(settings))
         heartbeat = Heartbeat(event_client, tasks, lambda: self._vitals(gateway))
@@ -220,8 +223,18 @@ class Worker:
             asyncio.get_running_loop().add_signal_handler(DRAIN_SIGNAL, self._drain)
 
     def _drain(self) -> None:
-        if not self._draining:
+        """Notice first: who comes is served, and sent elsewhere for the next time. Asked once more, it is over."""
+        if self._draining:
+            self._shut_the_door()
+        else:
             self._draining = True
+            self._gateway.part()
+            asyncio.get_running_loop().call_later(self._settings.drain_notice_s, self._shut_the_door)
+
+    def _shut_the_door(self) -> None:
+        if not self._shut:
+            self._shut = True
+            stop_new_connections()
             self._relay.close()
             asyncio.get_running_loop().call_later(self._settings.drain_timeout_s, self._cut)
 

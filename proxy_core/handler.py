@@ -57,6 +57,8 @@ TAKEN_BYTES, TAKEN_S = 32 * 1024 * 1024, 10.0
 CONTINUE_WAIT_S = 1.0
 """How long the upstream may think about ``Expect: 100-continue`` before the body is sent all the same."""
 
+CLOSE = (b"connection", b"close")
+
 
 class Rooms(msgspec.Struct, frozen=True):
     """What the handler works with; `app` furnishes it."""
@@ -112,6 +114,7 @@ class Gateway:
         self._answers = [0] * 10
         self.added_time = Histogram()
         """How long requests that passed were held until it was decided that they may."""
+        self._parting = False
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         intake = self._intake
@@ -155,6 +158,10 @@ class Gateway:
             self._watch.leave(story.visit)
             if story.seats or story.claim is not None:
                 await self._give_back(story)
+
+    def part(self) -> None:
+        """From now on every answer closes its connection: a proxy in front that keeps it open asks elsewhere next."""
+        self._parting = True
 
     def counts(self) -> dict[str, int]:
         """Since the start: requests that came, and answers of the upstream by class of status."""
@@ -256,11 +263,10 @@ class Gateway:
         self.note_answer(response.status)
         read = b"" if story.claim is None else await self._settle(story, story.claim, connection, response)
         send = story.send
-        start = {
-            "type": "http.response.start",
-            "status": response.status,
-            "headers": story.mark(response_headers(response.headers), timing=self._server_timing),
-        }
+        headers = story.mark(response_headers(response.headers), timing=self._server_timing)
+        if self._parting:
+            headers = [*headers, CLOSE]
+        start = {"type": "http.response.start", "status": response.status, "headers": headers}
         body = connection.whole_body()
         story.started = True
         if body is not None:
@@ -310,6 +316,8 @@ class Gateway:
         reply = story.refusal(status, reason, detail)
         headers = story.mark(reply.headers, timing=self._server_timing)
         story.started = True
+        if self._parting:
+            headers = [*headers, CLOSE]
         await story.send({"type": "http.response.start", "status": reply.status, "headers": headers})
         await story.send({"type": "http.response.body", "body": reply.body, "more_body": False})
 

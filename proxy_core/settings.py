@@ -104,9 +104,17 @@ class Settings(BaseSettings):
         le=64,
         description=f"processes that serve requests. 0: one per processor, at most {DEFAULT_WORKERS_MAX}",
     )
+    drain_notice_s: Seconds = Field(
+        default=5.0,
+        description="at a stop, how long requests are still taken while `/ready` says 503 and every answer closes its "
+        "connection, so that the proxy in front turns to another gateway. Longer than the proxy keeps an idle "
+        "connection (`nginx/` here: 4 s), or a request may meet one that is just being closed. 0: no notice, "
+        "for a gateway that is the only one",
+    )
     drain_timeout_s: Seconds = Field(
         default=30.0,
-        description="at a stop, how long open requests and streams may go on before they are cut. 0: cut at once",
+        description="after that notice, how long open requests and streams may go on before they are cut. "
+        "0: cut at once",
     )
     request_head_timeout_s: Annotated[float, Field(ge=0.1, le=3600, allow_inf_nan=False)] = Field(
         default=30.0,

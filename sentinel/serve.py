@@ -1,9 +1,10 @@
 """Owns the gateway's server: MPServer's workers, how they stop, and the status that says how it went.
 
-A stop goes in three steps: workers are told with SIGUSR1 that the drain begins (the application closes WebSockets at
-once, cuts what is still open after ``drain_timeout_s`` and writes its records), then SIGTERM makes Granian finish; one
-that is still there KILL_MARGIN_S later is killed. Granian alone would wait for open streams without bound, and drop
-WebSockets without a word: between the first and the second step there is time to say it.
+A stop goes in steps. Workers are told with SIGUSR1 that the drain begins: for ``drain_notice_s`` they serve on, say so
+at ``/ready`` and close each connection with its answer; then their doors shut and WebSockets are closed.
+LAST_CONNECTIONS_S later, when who stood at the door is in and the goodbyes are said, SIGTERM makes Granian close the listeners and finish. The application cuts what is open after
+``drain_timeout_s`` more and writes its records; a worker that is still there KILL_MARGIN_S later is killed. Granian
+alone would reset who stands at the door, and wait for open streams without bound. A second signal ends the notice.
 """
 
 import contextlib
@@ -11,7 +12,6 @@ import math
 import os
 import resource
 import signal
-import threading
 from types import FrameType
 
 from granian.constants import HTTPModes, Interfaces, Loops
@@ -26,7 +26,7 @@ from sentinel.errors import ProcessFailed
 from sentinel.ports import refuse_busy_port
 
 DRAIN_SIGNAL = signal.SIGUSR1
-GOODBYE_S = 0.3
+LAST_CONNECTIONS_S = 0.3
 KILL_MARGIN_S = 10
 BACKLOG = 4096
 # Granian counts connections here, not requests: a low value would starve new clients behind a keep-alive proxy.
@@ -42,7 +42,7 @@ def serve(settings: Settings, plane: Plane) -> int:
     refuse_busy_port(settings.host, settings.port)
     _raise_descriptor_limit()
     server = _server(settings, plane)
-    server.on_startup(lambda: _stop_in_steps(server))
+    server.on_startup(lambda: _stop_in_steps(server, settings.drain_notice_s))
     try:
         server.serve(target_loader=FACTORIES[plane], wrap_loader=False)
     except SystemExit as ended:
@@ -79,17 +79,20 @@ def _server(settings: Settings, plane: Plane) -> MPServer:
     )
 
 
-def _stop_in_steps(server: MPServer) -> None:
+def _stop_in_steps(server: MPServer, notice_s: float) -> None:
     """Granian has set its own handlers by now: ours tell the workers first, then do what its do."""
     finish = signal.getsignal(signal.SIGTERM)
+    remaining_s = [LAST_CONNECTIONS_S, notice_s + LAST_CONNECTIONS_S]  # the second signal's, the first's
 
-    def stop(number: int, frame: FrameType | None) -> None:
+    def stop(_number: int, _frame: FrameType | None) -> None:
         for worker in server.wrks:
             with contextlib.suppress(ProcessLookupError, TypeError):
                 os.kill(worker.inner.pid, DRAIN_SIGNAL)
-        if callable(finish):
-            threading.Timer(GOODBYE_S, finish, (number, frame)).start()
+        if remaining_s:
+            signal.setitimer(signal.ITIMER_REAL, remaining_s.pop())
 
+    if callable(finish):
+        signal.signal(signal.SIGALRM, finish)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
 

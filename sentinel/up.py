@@ -87,7 +87,7 @@ class House:
             self._migrate()
         url = base_url(settings.host, settings.port)
         with self._steps.step(f"gateway on {url}"):
-            gateway = self._start("gateway", "serve", grace_s=settings.drain_timeout_s + STOP_MARGIN_S)
+            gateway = self._start("gateway", "serve", grace_s=_gateway_grace_s(settings))
             self._wait_until(gateway, lambda: _answers(f"{url}/health"))
         with self._steps.step("background jobs"):
             worker = self._start("worker", "worker")
@@ -129,6 +129,7 @@ class House:
         """From here on the environment is complete: every child reads the same settings from it."""
         for name in ("SENTINEL_HMAC_SECRET", "ADMIN_JWT_SECRET", "ADMIN_PASSWORD"):
             self._environment.setdefault(name, self._secrets[name])
+        self._environment.setdefault("SENTINEL_DRAIN_NOTICE_S", "0")  # there is no other gateway to turn to
         self._environment.setdefault("SENTINEL_EVENT_SPOOL_DIR", str(self._directory.path / "spool"))
         os.environ.update(self._environment)
         settings = load(AdminSettings)
@@ -204,6 +205,10 @@ class House:
                 "DOWNSTREAM_URL is missing: set it to the LLM gateway to protect, "
                 "or try sentinel up --demo, which brings a stub"
             )
+
+
+def _gateway_grace_s(settings: Settings) -> float:
+    return settings.drain_notice_s + settings.drain_timeout_s + STOP_MARGIN_S
 
 
 def _given(options: UpOptions) -> dict[str, str]:

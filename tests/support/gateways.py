@@ -78,6 +78,7 @@ def running_gateway(
             "SENTINEL_WORKERS": str(workers),
             "SENTINEL_GATEWAY_NAME": name,
             "SENTINEL_EVENT_SPOOL_DIR": str(Path(folder, "spool")),
+            "SENTINEL_DRAIN_NOTICE_S": "0",
             **settings,
         }
         log = Path(folder, "log")
