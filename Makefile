@@ -5,20 +5,26 @@
 SHELL := /bin/sh
 VENV := .venv
 BIN := $(VENV)/bin
-LOCK := requirements-dev.txt
+DEV_LOCK := requirements-dev.txt
+LOCK := $(DEV_LOCK)
+# What builds the project itself: never in the lock of production, taken from the other with its hashes.
+BUILD_TOOLS := editables|hatchling|packaging|pathspec|pluggy|tomlkit|trove-classifiers
 # A copy of the lock that .venv was filled from; while it is the same, nothing is installed again.
 DONE := $(VENV)/installed.txt
 TEST_WORKERS ?= auto
 COMPILE := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-header --quiet
 
-.PHONY: help setup demo test check fuzz bench lock docs clean
+.PHONY: help setup production demo test check fuzz bench lock docs clean
 
 help: ## what there is to make
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
 
 setup: ## .venv with everything, exactly as locked
 	@cmp -s $(LOCK) $(DONE) || $(MAKE) --no-print-directory install
+
+production: ## .venv with only what the processes need, exactly as locked
+	@$(MAKE) --no-print-directory setup LOCK=requirements.txt
 
 demo: setup ## Sentinel with all it needs and a stub model API, until Ctrl-C
 	@exec $(BIN)/sentinel up --demo
@@ -41,7 +47,7 @@ bench: setup ## measure beside nginx on this machine (needs nginx and wrk)
 
 lock: ## compile both locks anew from pyproject.toml (needs uv; UPGRADE=--upgrade for newer versions)
 	$(COMPILE) $(UPGRADE) --output-file requirements.txt
-	$(COMPILE) $(UPGRADE) --group dev --output-file $(LOCK)
+	$(COMPILE) $(UPGRADE) --group dev --output-file $(DEV_LOCK)
 
 docs: setup ## write the settings into README.md and .env.example
 	$(BIN)/python -m tests.support.settings_docs
@@ -49,6 +55,10 @@ docs: setup ## write the settings into README.md and .env.example
 clean: ## remove .venv and caches; the data in .sentinel stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+define build_tools
+awk '/^[a-z]/ {wanted = /^($(BUILD_TOOLS))==/} wanted' $(DEV_LOCK) > $(VENV)/build-tools.txt
+endef
 
 # uv where it works, else the interpreter's own venv and pip. --no-deps and no build isolation for the project itself:
 # everything it needs was in the lock, hashed.
@@ -68,6 +78,8 @@ install:
 		[ -x $(BIN)/python ] && $(BIN)/python -c '' 2>/dev/null \
 			|| uv venv --quiet --clear --python "$${python:->=3.11,<3.14}" $(VENV); \
 		uv pip sync --quiet --python $(BIN)/python --require-hashes $(LOCK); \
+		$(build_tools); \
+		uv pip install --quiet --python $(BIN)/python --require-hashes --requirement $(VENV)/build-tools.txt; \
 		uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .; \
 	else \
 		if [ -z "$$python" ]; then \
@@ -75,7 +87,9 @@ install:
 			exit 1; \
 		fi; \
 		"$$python" -m venv --clear $(VENV); \
-		$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $(LOCK); \
+		$(build_tools); \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $(LOCK) \
+			--requirement $(VENV)/build-tools.txt; \
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .; \
 	fi; \
 	cp $(LOCK) $(DONE); \
