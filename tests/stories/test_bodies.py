@@ -9,7 +9,8 @@ import httpx
 import psutil
 import pytest
 
-from tests.support.gateways import GatewayProcess
+from benchmarks.stub import StubServer
+from tests.support.gateways import GatewayProcess, free_port, running_gateway
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
@@ -112,3 +113,29 @@ async def test_expect_continue_is_answered_and_a_refused_client_is_spared_the_up
 
     assert (await ask("203.0.113.7", b"hello")).startswith(b"HTTP/1.1 200 ")
     assert (await ask("198.51.100.9", None)).startswith(b"HTTP/1.1 403 ")
+
+
+async def test_a_connection_that_was_given_back_is_the_next_requests_alone(stores, story_dsn, key):
+    """One connection to the upstream, and requests that queue for it, their bodies in two pieces as nginx passes them
+    on: the one that ends must not take the connection away from the one that has it now."""
+    limits = {"SENTINEL_UPSTREAM_CONNECTIONS": "1", "SENTINEL_UPSTREAM_POOL_WAIT_S": "60"}
+    shared = {"pg_dsn": story_dsn, "redis_url": stores.redis_url, "upstream_port": free_port()}
+    with running_gateway(**shared, **limits) as gateway:
+        async with StubServer([key], port=gateway.upstream_port) as stub:
+
+            async def ask(number: int) -> bytes:
+                reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+                writer.write(
+                    f"POST /v1/files?number={number} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\n"
+                    "x-real-ip: 203.0.113.7\r\nx-stub-delay-ms: 200\r\ncontent-length: 10\r\n\r\nfirst".encode()
+                )
+                mine = f"number={number}".encode()
+                await eventually(lambda: any(request.query == mine and request.body_bytes for request in stub.requests))
+                writer.write(b"other")
+                status = await reader.readline()
+                writer.close()
+                return status
+
+            async with asyncio.timeout(60):
+                answers = await asyncio.gather(*(ask(number) for number in range(8)))
+            assert set(answers) == {b"HTTP/1.1 200 OK\r\n"}
