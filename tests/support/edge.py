@@ -139,7 +139,7 @@ def _install(folder: Path, gateways: Sequence[int], admin: int, console: int, po
     )
     _edit(
         folder / "sentinel/tls.conf",
-        {f"/etc/nginx/sentinel/{name}": f"{folder}/{name}" for name in ("certificate.pem", "key.pem")},
+        {f"/etc/nginx/certificates/{name}": f"{folder}/{name}" for name in ("certificate.pem", "key.pem")},
     )
 
 

@@ -46,6 +46,12 @@ class GatewayProcess:
             time.sleep(0.05)
         raise AssertionError(f"the gateway did not become healthy: {self.log_text()}")
 
+    def start_again(self) -> None:
+        """After a stop: the same gateway on the same port, healthy."""
+        assert self.process.poll() is not None, "it still runs"
+        self.process = _start(self.environment, self.log)
+        self.wait_until_healthy()
+
     def stop(self) -> int:
         """SIGTERM, bounded; the exit status."""
         if self.process.poll() is None:
@@ -82,22 +88,25 @@ def running_gateway(
             **settings,
         }
         log = Path(folder, "log")
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "sentinel", "serve", "--plane", "proxy"],
-                env=environment,
-                stdout=output,
-                stderr=output,
-                cwd=folder,
-            )
-        gateway = GatewayProcess(process, port, upstream_port, log, environment)
+        gateway = GatewayProcess(_start(environment, log), port, upstream_port, log, environment)
         try:
             gateway.wait_until_healthy()
             yield gateway
             gateway.stop()
         finally:
-            process.kill()
-            process.wait()
+            gateway.process.kill()
+            gateway.process.wait()
+
+
+def _start(environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            [sys.executable, "-m", "sentinel", "serve", "--plane", "proxy"],
+            env=environment,
+            stdout=output,
+            stderr=output,
+            cwd=log.parent,
+        )
 
 
 @contextlib.contextmanager

@@ -31,8 +31,21 @@ def table() -> str:
     return "\n".join(lines) + "\n"
 
 
+COMPOSE = """
+# -- Only for compose.yaml, which itself sets PG_DSN, REDIS_URL, SENTINEL_TRUSTED_PROXIES, SENTINEL_HOST, SENTINEL_PORT
+#    and SENTINEL_EVENT_SPOOL_DIR, and DOWNSTREAM_URL where it is empty (to the New API that it starts).
+
+# password of the database that compose.yaml starts (openssl rand -hex 24): letters and digits, it becomes part of a URL
+#POSTGRES_PASSWORD=
+
+# ports of this machine that nginx answers on
+#HTTP_PORT=80
+#HTTPS_PORT=443
+"""
+
+
 def example() -> str:
-    return HEAD + "".join(f"\n{_comment(row)}\n{_assignment(row)}\n" for row in rows())
+    return HEAD + "".join(f"\n{_comment(row)}\n{_assignment(row)}\n" for row in rows()) + COMPOSE
 
 
 def readme_with(text: str) -> str:
