@@ -39,3 +39,22 @@ def test_locks_pin_hashes_and_name_no_registry() -> None:
         for block in re.split(r"\n(?=\S)", re.sub(r"^\s*#.*\n", "", text, flags=re.MULTILINE)):
             assert re.match(r"[a-z0-9-]+(\[[a-z,]+\])?==\S+", block), block
             assert "--hash=sha256:" in block, block
+
+
+def test_the_chinese_readme_leads_to_sections_and_files_that_exist() -> None:
+    text = settings_docs.README.with_name("README.zh-CN.md").read_text(encoding="utf-8")
+    headings = re.findall(r"^#+ (.*)$", settings_docs.README.read_text(encoding="utf-8"), re.MULTILINE)
+    anchors = {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+    for path, _, anchor in (target.partition("#") for target in re.findall(r"\]\(([^)]+)\)", text)):
+        assert (settings_docs.ROOT / path).exists(), path
+        assert not anchor or anchor in anchors, anchor
+
+
+def test_the_units_start_commands_that_exist_and_stop_in_order() -> None:
+    """A signal to every process of a gateway at once would end its workers before they took leave."""
+    for unit in (settings_docs.ROOT / "systemd").iterdir():
+        text = unit.read_text(encoding="utf-8")
+        command = re.search(r"^ExecStart=/opt/sentinel/.venv/bin/sentinel (\w+)", text, re.MULTILINE)
+        assert command, unit.name
+        assert command.group(1) in group.commands or command.group(1) == "console", unit.name
+        assert "\nKillMode=mixed\n" in text, unit.name
