@@ -2,9 +2,10 @@
 
 A stop goes in steps. Workers are told with SIGUSR1 that the drain begins: for ``drain_notice_s`` they serve on, say so
 at ``/ready`` and close each connection with its answer; then their doors shut and WebSockets are closed.
-LAST_CONNECTIONS_S later, when who stood at the door is in and the goodbyes are said, SIGTERM makes Granian close the listeners and finish. The application cuts what is open after
-``drain_timeout_s`` more and writes its records; a worker that is still there KILL_MARGIN_S later is killed. Granian
-alone would reset who stands at the door, and wait for open streams without bound. A second signal ends the notice.
+LAST_CONNECTIONS_S later, when who stood at the door is in and the goodbyes are said, SIGTERM makes Granian close the
+listeners and finish. The application cuts what is open after ``drain_timeout_s`` more and writes its records; a worker
+that is still there KILL_MARGIN_S later is killed. Granian alone would reset who stands at the door, drop WebSockets
+without a word, and wait for open streams without bound. A second signal ends the notice.
 """
 
 import contextlib

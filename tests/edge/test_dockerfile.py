@@ -57,16 +57,22 @@ async def test_the_image_migrates_serves_is_found_healthy_and_stops(
         said, _ = migrated.communicate()
         assert migrated.returncode == 0, said.decode()
 
+        def is_healthy() -> bool:
+            asked = image.run(image.healthcheck, **settings)
+            asked.communicate()
+            return asked.returncode == 0
+
         before = set(image.root.rglob("*"))
         served = image.run([*image.entrypoint, *image.command], **settings)
         try:
-            await eventually(lambda: served.poll() is not None or image.run(image.healthcheck, **settings).wait() == 0)
+            await eventually(lambda: served.poll() is not None or is_healthy())
             served.send_signal(signal.SIGTERM)
-            assert served.wait(30) == 0, served.stdout and served.stdout.read().decode()
+            said, _ = served.communicate(timeout=60)
+            assert served.returncode == 0, said.decode()
         finally:
             served.kill()
-            served.wait()
-        assert image.run(image.healthcheck, **settings).wait() != 0
+            served.communicate()
+        assert not is_healthy()
         written = {path.relative_to(image.root) for path in image.root.rglob("*") if path not in before}
         assert all(path.is_relative_to("var/lib/sentinel") for path in written), written
         if os.geteuid() == 0:
