@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from proxy_core.contracts import Failsafe, IPNetwork, LiveSettings, UpstreamProfile
@@ -22,6 +22,7 @@ from proxy_core.setting_values import UpstreamUrl, parse_networks, parse_upstrea
 
 PREFIX = "SENTINEL_"
 DEFAULT_WORKERS_MAX = 4
+STORE_SCHEMES = {"pg_dsn": ("postgresql://", "postgres://"), "redis_url": ("redis://", "rediss://", "unix://")}
 
 Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
 SomeSeconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
@@ -106,15 +107,12 @@ class Settings(BaseSettings):
     )
     drain_notice_s: Seconds = Field(
         default=5.0,
-        description="at a stop, how long requests are still taken while `/ready` says 503 and every answer closes its "
-        "connection, so that the proxy in front turns to another gateway. Longer than the proxy keeps an idle "
-        "connection (`nginx/` here: 4 s), or a request may meet one that is just being closed. 0: no notice, "
-        "for a gateway that is the only one",
+        description="at a stop, how long requests are still taken while `/ready` says 503 and answers close their "
+        "connections. Longer than the proxy keeps idle ones (`nginx/`: 4 s). 0: no notice, for the only gateway",
     )
     drain_timeout_s: Seconds = Field(
         default=30.0,
-        description="after that notice, how long open requests and streams may go on before they are cut. "
-        "0: cut at once",
+        description="after that notice, how long open requests may go on before they are cut. 0: cut at once",
     )
     request_head_timeout_s: Annotated[float, Field(ge=0.1, le=3600, allow_inf_nan=False)] = Field(
         default=30.0,
@@ -313,18 +311,11 @@ class Settings(BaseSettings):
         parse_upstream_url(value)
         return value
 
-    @field_validator("pg_dsn")
+    @field_validator("pg_dsn", "redis_url")
     @classmethod
-    def _check_pg_dsn(cls, value: str) -> str:
-        if urlsplit(value).scheme not in ("postgresql", "postgres"):
-            raise ValueError("must begin with postgresql://")
-        return value
-
-    @field_validator("redis_url")
-    @classmethod
-    def _check_redis_url(cls, value: str) -> str:
-        if urlsplit(value).scheme not in ("redis", "rediss", "unix"):
-            raise ValueError("must begin with redis://, rediss:// or unix://")
+    def _check_store_url(cls, value: str, info: ValidationInfo) -> str:
+        if not value.lower().startswith(schemes := STORE_SCHEMES[info.field_name or ""]):
+            raise ValueError(f"must begin with {' or '.join(schemes)}")
         return value
 
     @field_validator("hmac_secret")
