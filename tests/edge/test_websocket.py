@@ -40,6 +40,18 @@ async def test_the_console_keeps_its_socket(gateways: tuple[GatewayProcess, Gate
                 await connect(f"wss://127.0.0.1:{edge.port}/health", ssl=edge.tls())
 
 
+async def test_a_realtime_socket_reaches_the_upstream(edge: Edge, stub: StubServer, key: str):
+    """Through nginx and the gateway's relay; from another address it is refused before the upgrade."""
+    url = f"wss://127.0.0.1:{edge.port}/v1/realtime?model=m"
+    headers = {"Authorization": f"Bearer {key}", "X-Real-IP": "127.0.0.10"}
+    async with connect(url, ssl=edge.tls(), additional_headers=headers, local_addr=(CLIENT, 0)) as client:
+        await client.send("hello")
+        assert await client.recv() == "hello"
+    assert stub.requests[-1].values("x-real-ip") == [CLIENT]
+    with pytest.raises(websockets.InvalidStatus, match="403"):
+        await connect(url, ssl=edge.tls(), additional_headers=headers, local_addr=("127.0.0.10", 0))
+
+
 @pytest.mark.parametrize("offer", ["h2c", "h2c, websocket", "tls/1.3", "websocket2"])
 async def test_no_other_upgrade_is_passed_on(edge: Edge, stub: StubServer, key: str, offer: str):
     """A tunnel that nginx opens without knowing its protocol would lead past everything that is decided here."""
