@@ -9,14 +9,12 @@ from typing import Any
 import pytest
 import yaml
 
-from admin_api.settings import AdminSettings
-from proxy_core.settings import setting_rows
+from tests.support import settings_docs
 
 ROOT = Path(__file__).parents[2]
 OURS = ("gateway-1", "gateway-2", "admin", "console", "worker", "migrate")
 GATEWAYS = ("gateway-1", "gateway-2")
 SECRETS = ("SENTINEL_HMAC_SECRET", "ADMIN_JWT_SECRET", "ADMIN_PASSWORD", "PG_DSN", "REDIS_URL", "POSTGRES_PASSWORD")
-CONSOLES = {"SENTINEL_CONSOLE_HOST", "SENTINEL_CONSOLE_PORT", "SENTINEL_CONSOLE_PATH", "SENTINEL_ADMIN_API_URL"}
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +84,7 @@ def test_our_processes_can_write_nowhere_and_do_nothing_special(services):
 
 
 def test_every_variable_is_a_setting(services):
-    known = {row.variable for row in setting_rows(AdminSettings)} | CONSOLES | {"POSTGRES_PASSWORD"}
+    known = {row.variable for row in settings_docs.rows()} | {"POSTGRES_PASSWORD"}
     for name in OURS:
         assert set(services[name]["environment"]) <= known, name
 

@@ -56,5 +56,5 @@ def test_the_units_start_commands_that_exist_and_stop_in_order() -> None:
         text = unit.read_text(encoding="utf-8")
         command = re.search(r"^ExecStart=/opt/sentinel/.venv/bin/sentinel (\w+)", text, re.MULTILINE)
         assert command, unit.name
-        assert command.group(1) in group.commands or command.group(1) == "console", unit.name
+        assert command.group(1) in group.commands, unit.name
         assert "\nKillMode=mixed\n" in text, unit.name
