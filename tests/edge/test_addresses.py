@@ -1,7 +1,5 @@
 """Whose address: the one that nginx saw at the other end of the connection, whatever a client claims, by any header."""
 
-import asyncio
-
 import httpx
 import pytest
 
@@ -53,13 +51,12 @@ async def test_a_header_sent_twice_is_replaced_twice(edge: Edge, stub: StubServe
 @pytest.mark.parametrize("listed", ["x-real-ip", "X-Real-IP, close", "x-forwarded-for, X-Real-Ip, x-forwarded-proto"])
 async def test_a_client_cannot_have_the_address_taken_away(edge: Edge, stub: StubServer, key: str, listed: str):
     """By naming it in Connection, as hop-by-hop headers are named."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", edge.port, ssl=edge.tls(), local_addr=(CLIENT, 0))
-    writer.write(
-        f"GET /v1/models HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nX-Real-IP: {CLAIMED}\r\n"
-        f"Connection: {listed}\r\n\r\n".encode()
-    )
-    assert (await reader.readline()).startswith(b"HTTP/1.1 200")
-    writer.close()
+    async with edge.connection() as (reader, writer):
+        writer.write(
+            f"GET /v1/models HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nX-Real-IP: {CLAIMED}\r\n"
+            f"Connection: {listed}\r\n\r\n".encode()
+        )
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200")
     assert seen_upstream(stub)[0] == [CLIENT]
     assert CLAIMED.encode() not in seen_upstream(stub)[2]
 

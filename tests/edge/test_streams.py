@@ -136,13 +136,12 @@ async def test_heads_and_bodies_have_limits(edge: Edge, stub: StubServer, key: s
         for headers in ({f"x-{n}": "v" * 15_000 for n in range(6)}, {"x-1": "v" * 17_000}):
             assert (await client.get("/v1/models", headers=headers)).status_code == 400
         assert (await client.get("/v1/models?" + "q" * 17_000)).status_code == 414
-        reader, writer = await asyncio.open_connection("127.0.0.1", edge.port, ssl=edge.tls())
+    async with edge.connection() as (reader, writer):
         head = f"POST /v1/files HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nContent-Length: {2**40}\r\n\r\n"
         writer.write(head.encode())
         assert (await reader.readline()).startswith(b"HTTP/1.1 413")
         told = await reader.readuntil(b"}}")
         assert json.loads(told.partition(b"\r\n\r\n")[2])["error"]["code"] == "request_too_large"
-        writer.close()
 
 
 async def test_without_a_gateway_the_answer_can_be_read_by_an_sdk_and_no_log_has_the_key():

@@ -1,7 +1,5 @@
 """WebSocket through nginx: the console's is a real one here; any other upgrade is not offered on."""
 
-import asyncio
-
 import pytest
 import websockets
 from websockets.asyncio.client import connect
@@ -55,13 +53,12 @@ async def test_a_realtime_socket_reaches_the_upstream(edge: Edge, stub: StubServ
 @pytest.mark.parametrize("offer", ["h2c", "h2c, websocket", "tls/1.3", "websocket2"])
 async def test_no_other_upgrade_is_passed_on(edge: Edge, stub: StubServer, key: str, offer: str):
     """A tunnel that nginx opens without knowing its protocol would lead past everything that is decided here."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", edge.port, ssl=edge.tls())
-    writer.write(
-        f"GET /v1/models HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nUpgrade: {offer}\r\n"
-        "Connection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n\r\n".encode()
-    )
-    assert (await reader.readline()).startswith(b"HTTP/1.1 200")
-    writer.close()
+    async with edge.connection() as (reader, writer):
+        writer.write(
+            f"GET /v1/models HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nUpgrade: {offer}\r\n"
+            "Connection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n\r\n".encode()
+        )
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200")
     assert not {"upgrade", "http2-settings", "connection"} & {
         name.lower().decode() for name, _ in stub.requests[-1].headers
     }

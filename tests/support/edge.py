@@ -1,5 +1,6 @@
 """The shipped nginx configuration, running: real nginx on free ports, with nothing changed but addresses and paths."""
 
+import asyncio
 import contextlib
 import os
 import shutil
@@ -8,7 +9,7 @@ import socket
 import ssl
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import httpx
@@ -49,6 +50,19 @@ class Edge:
         )
         headers = {"authorization": f"Bearer {key}"} if key else {}
         return httpx.AsyncClient(base_url=self.url, transport=transport, headers=headers, timeout=60)
+
+    @contextlib.asynccontextmanager
+    async def connection(
+        self, address: str = CLIENT
+    ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+        """TLS and nothing else, for what no HTTP client would send; closed without a goodbye."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port, ssl=self.tls(), local_addr=(address, 0))
+        try:
+            yield reader, writer
+        finally:
+            writer.transport.abort()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
 
     def reload(self) -> None:
         """`nginx -s reload`: returns when the new workers have been asked for, as that does."""
