@@ -1,5 +1,6 @@
 """Puts one gateway worker together, in the worker's own process: settings, logging, the application."""
 
+import contextlib
 import ctypes
 import enum
 import multiprocessing
@@ -65,7 +66,20 @@ def _begin(kind: type[S]) -> S:
     _end_with_the_server()
     settings = load(kind)
     setup_logging(settings.log_level)
+    if settings.cpu_scheduling == "batch":
+        _let_threads_finish()
     return settings
+
+
+def _let_threads_finish() -> None:
+    """The server's thread and the event loop's wake each other several times a request. Woken threads of this policy
+    do not interrupt the one that runs, so each does more at a time: 36 instead of 48 µs CPU a request.
+
+    The server's threads are made after this and inherit it.
+    """
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):  # a sandbox that forbids it costs speed, nothing else
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def _end_with_the_server() -> None:

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from proxy_core.contracts import Failsafe, LiveSettings, UpstreamProfile
 from proxy_core.setting_values import parse_networks, parse_upstream_url, refuse_weak_secret
-from proxy_core.settings import Settings, SettingsError, load_settings, setting_rows, variable_of
+from proxy_core.settings import Settings, SettingsError, load_settings, variable_of
+from tests.support.settings_docs import setting_rows
 
 SECRET = "5b1f0c2e9a7d48f36e1b0a9c8d7e6f504132a3b4c5d6e7f8091a2b3c4d5e6f70"
 SOUND = {

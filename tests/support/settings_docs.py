@@ -2,10 +2,14 @@
 
 import textwrap
 from pathlib import Path
+from typing import NamedTuple
+
+from pydantic_settings import BaseSettings
 
 from admin_api.settings import AdminSettings
 from console.settings import ConsoleSettings
-from proxy_core.settings import SettingRow, setting_rows
+from proxy_core.setting_values import shown
+from proxy_core.settings import Settings, variable_of
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -16,6 +20,25 @@ HEAD = """\
 # Copy to .env, which `sentinel` reads from the folder it is started in; the environment goes before it.
 # The lines without # are required; the others show their defaults.
 """
+
+
+class SettingRow(NamedTuple):
+    """One setting as the documentation shows it."""
+
+    variable: str
+    default: str
+    description: str
+
+
+def setting_rows(kind: type[BaseSettings] = Settings) -> list[SettingRow]:
+    """Every setting in the order of its file, for README.md and its test."""
+    rows = []
+    for name, field in kind.model_fields.items():
+        default = (
+            "required" if field.is_required() else f"`{shown(field.default)}`" if field.default_factory is None else ""
+        )
+        rows.append(SettingRow(variable_of(name, kind), "" if default == "``" else default, field.description or ""))
+    return rows
 
 
 def rows() -> list[SettingRow]:
