@@ -122,6 +122,7 @@ class VerdictService:
     def _refused(self, story: Story, asking: dict[str, Any], status: int, reason: Reason, detail: str) -> Reply:
         self._events.count(reason.value)
         reply = story.refusal(status, reason, detail)
+        story.mark(reply.headers, timing=False)
         return _packed(reply) if says_nginx(asking) else reply
 
 
