@@ -10,7 +10,7 @@ from proxy_core.contracts import EventBatch, Intercept, Reason, Touch
 from proxy_core.outbox import FIELD_BATCH, FIELD_ID
 
 KEY = b"k" * 32
-NOW = time.time()
+NOW = float(int(time.time()))  # microseconds of a float round one way here, another way in PostgreSQL
 
 
 def intercept(**given) -> Intercept:

@@ -11,7 +11,6 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
-from sentinel.services import Stores
 from tests.support import admin, databases
 from tests.support.consoles import House, running_house
 
@@ -47,17 +46,15 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="session")
-def console_database(stores: Stores, migrated_template: str) -> Iterator[str]:
-    with databases.fresh_database(stores.postgres, migrated_template) as dsn:
-        yield dsn
+def house() -> Iterator[House]:
+    """Shared: leave it running. Tests that break something start a house of their own.
 
-
-@pytest.fixture(scope="session")
-def house(stores: Stores, console_database: str) -> Iterator[House]:
-    """Shared: leave it running. Tests that break something start a house of their own."""
-    databases.empty(stores.redis_url)
-    with running_house(console_database, stores.redis_url) as running:
-        yield running
+    With stores of its own: it outlives this folder's tests, and its worker would take the records of others'.
+    """
+    with databases.private_stores() as stores:
+        databases.migrate(stores.pg_dsn)
+        with running_house(stores.pg_dsn, stores.redis_url) as running:
+            yield running
 
 
 class Watched:

@@ -24,6 +24,7 @@ KEYS = "abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789"
 SHOTS = (
     ("dashboard", "/", ".chart svg", {}),
     ("bindings", "/bindings", ".grid tbody tr", {"color_scheme": "dark"}),
+    ("intercepts", "/intercepts", ".grid tbody tr", {}),
     ("binding-zh", "/bindings/{used}", ".timeline li", {"locale": "zh-CN"}),
     ("settings-zh", "/settings", ".setting", {"locale": "zh-CN", "color_scheme": "dark"}),
 )
