@@ -1,9 +1,8 @@
 """The data plane's Litestar application: what is Sentinel's own is routed, everything else goes to the `handler`.
 
 The catch-all is the application's own ``__call__``: Litestar's router, exception middleware and ``send`` wrapper
-would cost every proxied request as much again as all of ours (``litestar+gateway`` beside ``gateway`` in
-``benchmarks/inprocess.py``), and would mangle paths. Only the exact paths of `OWN_PATHS` go through them, and nothing
-that an application can have (middleware, hooks, plugins) applies to the rest.
+would be paid by every proxied request, and would mangle paths. Only the exact paths of `OWN_PATHS` go through them,
+and nothing that an application can have (middleware, hooks, plugins) applies to the rest.
 An admin application can be given: it gets what lies below `ADMIN_PREFIX` by the *raw* path. The verdict service is
 raw ASGI like the gateway.
 

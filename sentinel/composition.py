@@ -73,7 +73,8 @@ def _begin(kind: type[S]) -> S:
 
 def _let_threads_finish() -> None:
     """The server's thread and the event loop's wake each other several times a request. Woken threads of this policy
-    do not interrupt the one that runs, so each does more at a time: 36 instead of 48 µs CPU a request.
+    do not interrupt the one that runs, so each does more at a time. ``SENTINEL_CPU_SCHEDULING=normal python -m
+    benchmarks`` measures without it: about a fifth more CPU a request.
 
     The server's threads are made after this and inherit it.
     """
