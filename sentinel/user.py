@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
 from admin_api.actors import Actor, ActorKind, Role, Scope
 from admin_api.errors import AdminError
-from admin_api.models import AdminUserRow
+from admin_api.models.operators import AdminUserRow
 from admin_api.operations import operators
 from admin_api.operations.operators import NewOperator
 from admin_api.passwords import hash_now

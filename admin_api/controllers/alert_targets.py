@@ -12,7 +12,7 @@ from admin_api.alerts.sending import Target, trial
 from admin_api.controllers.bindings import Cursor, IdInPath, Limit
 from admin_api.errors import Conflict, NotFound, Stale
 from admin_api.guards import requires
-from admin_api.models import AlertTargetRow
+from admin_api.models.alerts import AlertTargetRow
 from admin_api.openapi import problems
 from admin_api.operations import alert_targets as operations
 from admin_api.repositories import cursors

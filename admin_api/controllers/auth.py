@@ -18,7 +18,7 @@ from admin_api.errors import (
     Unavailable,
     WrongCredentials,
 )
-from admin_api.models import AdminUserRow
+from admin_api.models.operators import AdminUserRow
 from admin_api.openapi import problems
 from admin_api.operations import sessions as operations
 from admin_api.operations.sessions import Admission, Visitor

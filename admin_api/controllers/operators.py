@@ -9,7 +9,7 @@ from msgspec import UNSET
 from admin_api.actors import Actor, Role, Scope
 from admin_api.errors import Conflict, NotFound, Stale
 from admin_api.guards import requires
-from admin_api.models import AdminUserRow
+from admin_api.models.operators import AdminUserRow
 from admin_api.openapi import problems
 from admin_api.operations import operators as operations
 from admin_api.operations.operators import Edit, NewOperator

@@ -8,7 +8,7 @@ from litestar.params import Parameter
 from admin_api.actors import Actor, Scope
 from admin_api.errors import NotFound
 from admin_api.guards import requires
-from admin_api.models import ServiceTokenRow
+from admin_api.models.operators import ServiceTokenRow
 from admin_api.openapi import problems
 from admin_api.operations import networks
 from admin_api.operations import tokens as operations

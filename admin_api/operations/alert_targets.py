@@ -23,7 +23,7 @@ from admin_api.alerts import raising, signing, webhook
 from admin_api.alerts.addresses import PrivateTargets, is_allowed
 from admin_api.alerts.sending import Sender
 from admin_api.errors import Conflict, InvalidInput, NotFound, Stale
-from admin_api.models import AlertTargetRow
+from admin_api.models.alerts import AlertTargetRow
 from admin_api.operations import audit
 from admin_api.repositories.alert_targets import TargetRepository
 from admin_api.schemas.alerts import (

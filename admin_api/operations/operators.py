@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from admin_api.actors import SCOPES, Actor, ActorKind, Role
 from admin_api.errors import Conflict, NotAllowed, NotFound, Stale
-from admin_api.models import AdminUserRow
+from admin_api.models.operators import AdminUserRow
 from admin_api.operations import audit
 from admin_api.operations.sessions import set_password
 from admin_api.repositories.operators import OperatorRepository

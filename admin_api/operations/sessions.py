@@ -25,7 +25,7 @@ from admin_api.actors import SCOPES, Actor, ActorKind, Role, Scope
 from admin_api.authentication import token_hash
 from admin_api.errors import NotAllowed, NotAuthenticated, NotFound, WrongCredentials
 from admin_api.lockout import Attempt, network_of
-from admin_api.models import AdminSessionRow, AdminUserRow
+from admin_api.models.operators import AdminSessionRow, AdminUserRow
 from admin_api.operations import audit
 from admin_api.repositories.operators import LoginRecord, OperatorRepository, SessionRepository
 from admin_api.rooms import AdminRooms

@@ -15,7 +15,7 @@ from sqlalchemy.exc import IntegrityError
 
 from admin_api.actors import Actor
 from admin_api.errors import InvalidInput, Stale
-from admin_api.models import RuntimeSettingRow
+from admin_api.models.operators import RuntimeSettingRow
 from admin_api.operations import alert_targets, audit
 from admin_api.repositories import settings as repository
 from admin_api.rooms import AdminRooms

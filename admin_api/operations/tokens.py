@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from admin_api.actors import Actor, ActorKind, Scope
 from admin_api.authentication import SERVICE_TOKEN_PREFIX, token_hash
 from admin_api.errors import InvalidInput, NotAllowed, NotAuthenticated, NotFound
-from admin_api.models import ServiceTokenRow
+from admin_api.models.operators import ServiceTokenRow
 from admin_api.operations import audit
 from admin_api.operations.networks import IPNetwork
 from admin_api.repositories.tokens import TokenRepository

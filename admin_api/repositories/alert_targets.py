@@ -5,7 +5,7 @@ from advanced_alchemy.repository import SQLAlchemyAsyncRepository
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from admin_api.models import AlertTargetRow
+from admin_api.models.alerts import AlertTargetRow
 
 
 class TargetRepository(SQLAlchemyAsyncRepository[AlertTargetRow]):

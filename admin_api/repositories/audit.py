@@ -6,7 +6,7 @@ import msgspec
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from admin_api.models import AdminAuditRow
+from admin_api.models.operators import AdminAuditRow
 from admin_api.repositories import cursors
 from admin_api.schemas.audit import AuditEntry, AuditPage
 

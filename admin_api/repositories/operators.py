@@ -11,7 +11,7 @@ from advanced_alchemy.repository import SQLAlchemyAsyncRepository
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from admin_api.models import AdminSessionRow, AdminUserRow
+from admin_api.models.operators import AdminSessionRow, AdminUserRow
 
 SESSIONS_MAX = 100
 """Live sessions of one operator: with one more, the one that was not used for longest ends."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from admin_api.models import RuntimeSettingRow
+from admin_api.models.operators import RuntimeSettingRow
 
 
 async def latest(session: AsyncSession) -> RuntimeSettingRow | None:

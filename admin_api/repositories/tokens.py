@@ -4,7 +4,7 @@ from advanced_alchemy.repository import SQLAlchemyAsyncRepository
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from admin_api.models import ServiceTokenRow
+from admin_api.models.operators import ServiceTokenRow
 
 
 class TokenRepository(SQLAlchemyAsyncRepository[ServiceTokenRow]):
