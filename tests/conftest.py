@@ -1,7 +1,8 @@
 """Real stores for tests: PostgreSQL and Valkey as `sentinel up` embeds them, one pair per test worker."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
+import asyncpg
 import pytest
 
 from sentinel.services import Stores
@@ -38,6 +39,14 @@ def pg_dsn(stores: Stores, migrated_template: str) -> Iterator[str]:
     """A database of this test's own with the migrations applied."""
     with databases.fresh_database(stores.postgres, migrated_template) as dsn:
         yield dsn
+
+
+@pytest.fixture
+async def pg(pg_dsn: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection to it."""
+    connection = await asyncpg.connect(pg_dsn)
+    yield connection
+    await connection.close()
 
 
 @pytest.fixture

@@ -1,10 +1,12 @@
 """The admin API over real HTTP: one server process per test worker, emptied stores for each test that takes `api`."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from urllib.parse import urlsplit
 
 import asyncpg
 import httpx
 import pytest
+import redis
 
 from sentinel.services import Stores
 from tests.support import admin, databases
@@ -36,6 +38,14 @@ async def admin_dsn(admin_database: str) -> str:
     finally:
         await connection.close()
     return admin_database
+
+
+@pytest.fixture
+async def admin_pg(admin_dsn: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection to it."""
+    connection = await asyncpg.connect(admin_dsn)
+    yield connection
+    await connection.close()
 
 
 @pytest.fixture
@@ -72,6 +82,19 @@ async def api(as_role: AsRole) -> httpx.AsyncClient:
 async def anonymous(admin_url: str) -> AsyncIterator[httpx.AsyncClient]:
     """The same without a token."""
     async with admin.client(admin_url) as client:
+        yield client
+
+
+@pytest.fixture
+def ask(stores: Stores, pg_dsn: str) -> Callable[[str], str]:
+    """Asks the test's own database for one value, without an event loop: for `eventually`."""
+    return lambda statement: databases.sql(stores.postgres, statement, urlsplit(pg_dsn).path[1:])
+
+
+@pytest.fixture
+def stream(redis_url: str) -> Iterator[redis.Redis]:
+    """The emptied Valkey, as tests write events to it."""
+    with redis.Redis.from_url(redis_url) as client:
         yield client
 
 

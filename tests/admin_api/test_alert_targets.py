@@ -4,7 +4,6 @@ import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
-import asyncpg
 import httpx
 import pytest
 from standardwebhooks import Webhook
@@ -18,13 +17,6 @@ pytestmark = pytest.mark.anyio
 
 URL = "https://hooks.test/services/t0ken?key=k3y"
 APPRISE = "feishu://t0ken12345"
-
-
-@pytest.fixture
-async def pg(admin_dsn):
-    connection = await asyncpg.connect(admin_dsn)
-    yield connection
-    await connection.close()
 
 
 @pytest.fixture
@@ -43,7 +35,7 @@ async def make(api: httpx.AsyncClient, **given: object) -> httpx.Response:
     return await api.post("/alerts/targets", json=values | given)
 
 
-async def test_a_webhooks_secret_is_shown_once_and_its_url_never(api: httpx.AsyncClient, pg):
+async def test_a_webhooks_secret_is_shown_once_and_its_url_never(api: httpx.AsyncClient, admin_pg):
     made = await make(api, language="zh-CN")
     assert made.status_code == 201, made.text
     secret, target = made.json()["secret"], made.json()["target"]
@@ -55,7 +47,7 @@ async def test_a_webhooks_secret_is_shown_once_and_its_url_never(api: httpx.Asyn
     everything = made.text.replace(secret, "") + apprise.text
     for path in ("/alerts/targets", f"/alerts/targets/{target['id']}", "/audit"):
         everything += (await api.get(path)).text
-    for row in await pg.fetch("SELECT to_jsonb(a)::text FROM admin_audit a"):
+    for row in await admin_pg.fetch("SELECT to_jsonb(a)::text FROM admin_audit a"):
         everything += row[0]
     assert [word for word in ("t0ken", "k3y", secret) if word in everything] == []
 
@@ -71,7 +63,7 @@ async def test_no_url_reaches_the_log_or_a_problem(admin_server: admin.AdminServ
     assert "t0ken" not in told + admin_server.log_text()
 
 
-async def test_an_edit_changes_what_is_given_and_says_so_in_the_audit(api: httpx.AsyncClient, pg):
+async def test_an_edit_changes_what_is_given_and_says_so_in_the_audit(api: httpx.AsyncClient, admin_pg):
     target = (await make(api)).json()["target"]
     path = f"/alerts/targets/{target['id']}"
     edited = (await api.patch(path, json={"version": 1, "events": ["store_outage"], "enabled": False})).json()
@@ -84,8 +76,8 @@ async def test_an_edit_changes_what_is_given_and_says_so_in_the_audit(api: httpx
     same = await api.patch(path, json={"version": 1, "enabled": False})
     assert (same.status_code, same.json()["version"]) == (200, 2)
     await api.patch(path, json={"version": 2, "url": "https://hooks.test/other", "enabled": True})
-    assert await pg.fetchval("SELECT url FROM alert_target") == "https://hooks.test/other"
-    audit = await pg.fetch(
+    assert await admin_pg.fetchval("SELECT url FROM alert_target") == "https://hooks.test/other"
+    audit = await admin_pg.fetch(
         "SELECT action, before, after FROM admin_audit WHERE subject_kind = 'alert_target' ORDER BY id"
     )
     assert [row["action"] for row in audit] == ["alert_target:add", "alert_target:edit", "alert_target:edit"]
@@ -93,9 +85,9 @@ async def test_an_edit_changes_what_is_given_and_says_so_in_the_audit(api: httpx
     assert json.loads(audit[2]["after"])["url_changed"] is True
 
 
-async def test_a_removed_target_gets_nothing_more_and_stays_in_the_history(api: httpx.AsyncClient, pg):
+async def test_a_removed_target_gets_nothing_more_and_stays_in_the_history(api: httpx.AsyncClient, admin_pg):
     target = (await make(api)).json()["target"]["id"]
-    alert = await new_alert(pg)
+    alert = await new_alert(admin_pg)
     assert (await api.delete(f"/alerts/targets/{target}")).status_code == 204
     [delivery] = (await api.get(f"/alerts/{alert}")).json()["deliveries"]
     assert (delivery["target_id"], delivery["target_name"], delivery["state"]) == (None, "on-call", "dead")

@@ -2,41 +2,18 @@
 
 import contextlib
 from datetime import UTC, datetime
-from urllib.parse import urlsplit
 
-import asyncpg
 import pytest
-import redis
 from standardwebhooks import Webhook
 
 from admin_api.alerts import signing
 from tests.admin_api.batches import batch, confirmed, intercept, send
-from tests.support import databases
 from tests.support.alert_parts import attempts, new_alert, new_target, time_passes
 from tests.support.receivers import Receiver
 from tests.support.waiting import eventually
 from tests.support.workers import WorkerProcess, running_worker
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def pg(pg_dsn):
-    connection = await asyncpg.connect(pg_dsn)
-    yield connection
-    await connection.close()
-
-
-@pytest.fixture
-def ask(stores, pg_dsn):
-    """Asks the test's database for one value, without an event loop: for `eventually`."""
-    return lambda statement: databases.sql(stores.postgres, statement, urlsplit(pg_dsn).path[1:])
-
-
-@pytest.fixture
-def stream(redis_url):
-    with redis.Redis.from_url(redis_url) as client:
-        yield client
 
 
 def worker(pg_dsn: str, redis_url: str, **settings: str) -> contextlib.AbstractContextManager[WorkerProcess]:

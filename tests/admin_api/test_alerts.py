@@ -27,13 +27,6 @@ pytestmark = pytest.mark.anyio
 LIVE = LiveSettings(alert_threshold_count=5, alert_threshold_s=300, alert_cooldown_s=3600)
 
 
-@pytest.fixture
-async def pg(pg_dsn):
-    connection = await asyncpg.connect(pg_dsn)
-    yield connection
-    await connection.close()
-
-
 class Jobs:
     """What a worker does with batches, step by step."""
 

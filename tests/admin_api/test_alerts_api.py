@@ -1,6 +1,5 @@
 """Alerts over the API: listed, filtered, looked at, sent anew, and by whom."""
 
-import asyncpg
 import httpx
 import pytest
 
@@ -13,23 +12,16 @@ pytestmark = pytest.mark.anyio
 KEY = "6b" * 32
 
 
-@pytest.fixture
-async def pg(admin_dsn):
-    connection = await asyncpg.connect(admin_dsn)
-    yield connection
-    await connection.close()
-
-
 async def ids(api: httpx.AsyncClient, **query: object) -> list[int]:
     answer = await api.get("/alerts", params=query)
     assert answer.status_code == 200, answer.text
     return [item["id"] for item in answer.json()["items"]]
 
 
-async def test_an_alert_is_shown_with_its_deliveries_and_attempts(api: httpx.AsyncClient, pg):
-    target = await new_target(pg, "https://hooks.test/t0ken")
-    alert = await new_alert(pg)
-    await pg.execute(
+async def test_an_alert_is_shown_with_its_deliveries_and_attempts(api: httpx.AsyncClient, admin_pg):
+    target = await new_target(admin_pg, "https://hooks.test/t0ken")
+    alert = await new_alert(admin_pg)
+    await admin_pg.execute(
         """UPDATE alert_delivery SET state = 'dead', next_at = NULL, attempts =
            '[{"at": "2026-11-25T17:55:00Z", "took_ms": 12, "outcome": "http_error", "status": 500}]'"""
     )
@@ -51,14 +43,16 @@ async def test_an_alert_is_shown_with_its_deliveries_and_attempts(api: httpx.Asy
     assert (await api.get(f"/alerts/{alert + 1}")).status_code == 404
 
 
-async def test_lists_are_filtered_by_kind_status_key_and_time(api: httpx.AsyncClient, pg):
-    lonely = await new_alert(pg, AlertKind.ARCHIVE_RUN, archived=3)
-    target = await new_target(pg, "https://hooks.test/")
-    dead, pending, delivered = [await new_alert(pg) for _ in range(3)]
+async def test_lists_are_filtered_by_kind_status_key_and_time(api: httpx.AsyncClient, admin_pg):
+    lonely = await new_alert(admin_pg, AlertKind.ARCHIVE_RUN, archived=3)
+    target = await new_target(admin_pg, "https://hooks.test/")
+    dead, pending, delivered = [await new_alert(admin_pg) for _ in range(3)]
     for alert, state in ((dead, "dead"), (delivered, "delivered")):
-        await pg.execute("UPDATE alert_delivery SET state = $2 WHERE alert_id = $1", alert, state)
-    await pg.execute("UPDATE alert SET raised_at = now() - interval '2 days', key_hint = '100%…' WHERE id = $1", dead)
-    await pg.execute("UPDATE alert SET key_hash = $2, binding_id = 8 WHERE id = $1", pending, b"x" * 32)
+        await admin_pg.execute("UPDATE alert_delivery SET state = $2 WHERE alert_id = $1", alert, state)
+    await admin_pg.execute(
+        "UPDATE alert SET raised_at = now() - interval '2 days', key_hint = '100%…' WHERE id = $1", dead
+    )
+    await admin_pg.execute("UPDATE alert SET key_hash = $2, binding_id = 8 WHERE id = $1", pending, b"x" * 32)
     assert await ids(api) == [delivered, pending, lonely, dead]
     assert await ids(api, kind="archive_run") == [lonely]
     found = {status: await ids(api, status=status) for status in ("dead", "pending", "delivered", "no_target")}
@@ -66,20 +60,20 @@ async def test_lists_are_filtered_by_kind_status_key_and_time(api: httpx.AsyncCl
     assert await ids(api, fingerprint=KEY) == [delivered, lonely, dead]
     assert await ids(api, binding_id=8) == [pending]
     assert await ids(api, hint="100%") == [dead]
-    day_ago = (await pg.fetchval("SELECT now() - interval '1 day'")).isoformat()
+    day_ago = (await admin_pg.fetchval("SELECT now() - interval '1 day'")).isoformat()
     assert await ids(api, to=day_ago) == [dead]
     assert await ids(api, **{"from": day_ago}) == [delivered, pending, lonely]
     # One that was given up weighs more than others that arrived.
-    await new_target(pg, "https://other.test/")
-    await pg.execute("INSERT INTO alert_delivery (alert_id, target_id, target_name, target_kind, state) "
+    await new_target(admin_pg, "https://other.test/")
+    await admin_pg.execute("INSERT INTO alert_delivery (alert_id, target_id, target_name, target_kind, state) "
                      "VALUES ($1, $2, '', 'webhook', 'delivered')", dead, target + 1)  # fmt: skip
     assert await ids(api, status="dead") == [dead]
 
 
-async def test_pages_follow_each_other_whatever_is_raised_meanwhile(api: httpx.AsyncClient, pg):
-    made = [await new_alert(pg) for _ in range(5)]
+async def test_pages_follow_each_other_whatever_is_raised_meanwhile(api: httpx.AsyncClient, admin_pg):
+    made = [await new_alert(admin_pg) for _ in range(5)]
     first = (await api.get("/alerts", params={"limit": 2})).json()
-    await new_alert(pg)
+    await new_alert(admin_pg)
     second = (await api.get("/alerts", params={"limit": 2, "cursor": first["next"]})).json()
     third = (await api.get("/alerts", params={"limit": 2, "cursor": second["next"]})).json()
     shown = [item["id"] for page in (first, second, third) for item in page["items"]]
@@ -92,11 +86,11 @@ async def test_a_bad_query_is_refused(api: httpx.AsyncClient, query: str):
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid_input")
 
 
-async def test_sending_anew_is_answered_per_alert_and_audited(api: httpx.AsyncClient, pg):
-    lonely = await new_alert(pg)
-    await new_target(pg, "https://hooks.test/", events=["binding_banned"])
-    banned = await new_alert(pg, AlertKind.BINDING_BANNED, count=1, keys=[])
-    await pg.execute("UPDATE alert_delivery SET state = 'dead', next_at = NULL, tries = 11")
+async def test_sending_anew_is_answered_per_alert_and_audited(api: httpx.AsyncClient, admin_pg):
+    lonely = await new_alert(admin_pg)
+    await new_target(admin_pg, "https://hooks.test/", events=["binding_banned"])
+    banned = await new_alert(admin_pg, AlertKind.BINDING_BANNED, count=1, keys=[])
+    await admin_pg.execute("UPDATE alert_delivery SET state = 'dead', next_at = NULL, tries = 11")
     wanted = {"ids": [banned, lonely, 999_999, banned], "reason": "receiver is back"}
     answer = (await api.post("/alerts/redeliver", json=wanted)).json()["results"]
     assert answer == [
@@ -104,39 +98,39 @@ async def test_sending_anew_is_answered_per_alert_and_audited(api: httpx.AsyncCl
         {"id": lonely, "outcome": "no_target"},
         {"id": 999_999, "outcome": "not_found"},
     ]
-    row = await pg.fetchrow("SELECT state, tries, next_at <= now() AS due FROM alert_delivery")
+    row = await admin_pg.fetchrow("SELECT state, tries, next_at <= now() AS due FROM alert_delivery")
     assert tuple(row) == ("pending", 0, True)
     again = (await api.post("/alerts/redeliver", json={"ids": [banned]})).json()["results"]
     assert again == [{"id": banned, "outcome": "unchanged"}]
-    audit = await pg.fetch("SELECT subject_id, reason FROM admin_audit WHERE action = 'alert:redeliver'")
+    audit = await admin_pg.fetch("SELECT subject_id, reason FROM admin_audit WHERE action = 'alert:redeliver'")
     assert [tuple(entry) for entry in audit] == [(str(banned), "receiver is back")]
 
 
-async def test_sending_anew_does_not_wait_for_the_next_attempt(api: httpx.AsyncClient, pg):
-    await new_target(pg, "https://hooks.test/")
-    alert = await new_alert(pg)
-    await pg.execute("UPDATE alert_delivery SET next_at = now() + interval '3 hours', tries = 7")
+async def test_sending_anew_does_not_wait_for_the_next_attempt(api: httpx.AsyncClient, admin_pg):
+    await new_target(admin_pg, "https://hooks.test/")
+    alert = await new_alert(admin_pg)
+    await admin_pg.execute("UPDATE alert_delivery SET next_at = now() + interval '3 hours', tries = 7")
     answer = (await api.post("/alerts/redeliver", json={"ids": [alert]})).json()["results"]
     assert answer == [{"id": alert, "outcome": "done"}]
-    assert await pg.fetchval("SELECT next_at <= now() FROM alert_delivery")
+    assert await admin_pg.fetchval("SELECT next_at <= now() FROM alert_delivery")
 
 
-async def test_an_alert_can_be_sent_to_a_target_that_was_made_after_it(api: httpx.AsyncClient, pg):
+async def test_an_alert_can_be_sent_to_a_target_that_was_made_after_it(api: httpx.AsyncClient, admin_pg):
     """To one that is named also if it is not subscribed."""
-    alert = await new_alert(pg)
-    subscribed = await new_target(pg, "https://a.test/")
-    other = await new_target(pg, "https://b.test/", events=["archive_run"])
+    alert = await new_alert(admin_pg)
+    subscribed = await new_target(admin_pg, "https://a.test/")
+    other = await new_target(admin_pg, "https://b.test/", events=["archive_run"])
     for wanted in ({"ids": [alert]}, {"ids": [alert], "target_id": other}):
         answer = (await api.post("/alerts/redeliver", json=wanted)).json()["results"]
         assert answer == [{"id": alert, "outcome": "done"}]
-    await time_passes(pg)
-    rows = await pg.fetch("SELECT target_id FROM alert_delivery ORDER BY target_id")
+    await time_passes(admin_pg)
+    rows = await admin_pg.fetch("SELECT target_id FROM alert_delivery ORDER BY target_id")
     assert [row["target_id"] for row in rows] == [subscribed, other]
 
 
-async def test_viewers_look_operators_send_anew_and_only_admins_say_where_to(as_role: AsRole, pg):
-    target = await new_target(pg, "https://hooks.test/")
-    alert = await new_alert(pg)
+async def test_viewers_look_operators_send_anew_and_only_admins_say_where_to(as_role: AsRole, admin_pg):
+    target = await new_target(admin_pg, "https://hooks.test/")
+    alert = await new_alert(admin_pg)
     new = {"name": "x", "kind": "webhook", "url": "https://x.test/", "events": ["archive_run"]}
     allowed = {}
     for role in ("viewer", "operator", "admin"):
@@ -157,13 +151,13 @@ async def test_viewers_look_operators_send_anew_and_only_admins_say_where_to(as_
     assert allowed == {"viewer": 4, "operator": 6, "admin": 10}
 
 
-async def test_a_ban_of_many_is_one_alert(api: httpx.AsyncClient, pg):
+async def test_a_ban_of_many_is_one_alert(api: httpx.AsyncClient, admin_pg):
     for number in range(12):
-        await pg.execute(
+        await admin_pg.execute(
             "INSERT INTO binding (key_hash, key_hint, first_used_at, last_used_at) VALUES ($1, $2, now(), now())",
             bytes([number]) * 32, f"key{number}…",
         )  # fmt: skip
-    bindings = [row["id"] for row in await pg.fetch("SELECT id FROM binding ORDER BY id")]
+    bindings = [row["id"] for row in await admin_pg.fetch("SELECT id FROM binding ORDER BY id")]
     body = {"ids": bindings, "reason": "resold", "expires_at": "2099-01-01T00:00:00Z"}
     for _ in range(2):
         await api.post("/bindings/ban", json=body)

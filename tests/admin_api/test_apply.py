@@ -4,7 +4,6 @@ import itertools
 import os
 from datetime import UTC, datetime, timedelta
 
-import asyncpg
 import msgspec
 import pytest
 from hypothesis import given
@@ -17,13 +16,6 @@ from tests.admin_api.batches import KEY, NOW, batch, intercept, new_binding, tou
 pytestmark = pytest.mark.anyio
 
 COUNTERS = "SELECT last_used_at, host(last_ip) AS last_ip, request_count, intercept_count FROM binding WHERE id = $1"
-
-
-@pytest.fixture
-async def pg(pg_dsn):
-    connection = await asyncpg.connect(pg_dsn)
-    yield connection
-    await connection.close()
 
 
 def moment(at: float) -> datetime:

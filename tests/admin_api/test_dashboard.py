@@ -4,7 +4,6 @@ import os
 import time
 from datetime import UTC, datetime, timedelta
 
-import asyncpg
 import pytest
 
 from tests.admin_api.batches import new_binding
@@ -26,13 +25,6 @@ INSERT INTO binding (key_hash, key_hint, first_used_at, last_used_at)
 SELECT sha256(number::text::bytea), '', now() - number * interval '1 s', now()
 FROM generate_series(1, $1::integer) number
 """
-
-
-@pytest.fixture
-async def pg(admin_dsn):
-    connection = await asyncpg.connect(admin_dsn)
-    yield connection
-    await connection.close()
 
 
 async def shown(api) -> dict:
@@ -73,11 +65,11 @@ async def test_todays_figures_are_those_of_all_gateways(api, redis_url):
     assert found["gateways"] == {"alive": 2, "known": 3, "workers": 3}
 
 
-async def test_bindings_are_counted_by_status_and_the_newest_are_shown(api, pg):
-    await pg.execute(BINDINGS, 30)
-    await pg.execute("UPDATE binding SET status = 'banned' WHERE id IN (SELECT id FROM binding LIMIT 4)")
-    newest = await new_binding(pg, os.urandom(32), last_used_at=time.time() + 60)
-    await pg.execute(
+async def test_bindings_are_counted_by_status_and_the_newest_are_shown(api, admin_pg):
+    await admin_pg.execute(BINDINGS, 30)
+    await admin_pg.execute("UPDATE binding SET status = 'banned' WHERE id IN (SELECT id FROM binding LIMIT 4)")
+    newest = await new_binding(admin_pg, os.urandom(32), last_used_at=time.time() + 60)
+    await admin_pg.execute(
         "INSERT INTO binding_network (binding_id, network, source) VALUES ($1, '10.0.0.0/24', 'operator')", newest
     )
     found = await shown(api)
@@ -89,22 +81,22 @@ async def test_bindings_are_counted_by_status_and_the_newest_are_shown(api, pg):
     assert times == sorted(times, reverse=True)
 
 
-async def test_many_rows_are_estimated_and_it_is_said(api, pg):
-    await pg.execute(BINDINGS, 10_001)
+async def test_many_rows_are_estimated_and_it_is_said(api, admin_pg):
+    await admin_pg.execute(BINDINGS, 10_001)
     assert (await shown(api))["totals"]["bindings"] == {"count": 10_001, "estimated": True}
-    await pg.execute(BINDINGS.replace("sha256(", "sha256('x' || "), 20_000)
-    await pg.execute("ANALYZE binding")
+    await admin_pg.execute(BINDINGS.replace("sha256(", "sha256('x' || "), 20_000)
+    await admin_pg.execute("ANALYZE binding")
     bindings = (await shown(api))["totals"]["bindings"]
     assert bindings["estimated"] is True
     assert 28_000 < bindings["count"] < 32_000
 
 
-async def test_the_keys_with_the_most_intercepts_of_the_last_day_come_first(api, pg):
+async def test_the_keys_with_the_most_intercepts_of_the_last_day_come_first(api, admin_pg):
     owned = b"o" * 32
-    binding_id = await new_binding(pg, owned)
-    await pg.execute(INTERCEPTS, owned.decode(), timedelta(hours=1), 3, 10)
-    await pg.execute(INTERCEPTS, "seldom", timedelta(0), 12, 1)
-    await pg.execute(INTERCEPTS, "yesterday", timedelta(hours=25), 50, 1)
+    binding_id = await new_binding(admin_pg, owned)
+    await admin_pg.execute(INTERCEPTS, owned.decode(), timedelta(hours=1), 3, 10)
+    await admin_pg.execute(INTERCEPTS, "seldom", timedelta(0), 12, 1)
+    await admin_pg.execute(INTERCEPTS, "yesterday", timedelta(hours=25), 50, 1)
     top = (await shown(api))["most_intercepted"]
     assert [(key["hint"], key["intercepts"], key["binding_id"]) for key in top["items"]] == [
         (owned.decode(), 30, binding_id),
@@ -113,9 +105,9 @@ async def test_the_keys_with_the_most_intercepts_of_the_last_day_come_first(api,
     assert top["estimated"] is False
 
 
-async def test_under_a_flood_only_the_newest_intercepts_are_looked_at_and_it_is_said(api, pg):
-    await pg.execute(INTERCEPTS, "before", timedelta(hours=1), 10, 1)
-    await pg.execute(INTERCEPTS, "flood", timedelta(0), 20_000, 1)
+async def test_under_a_flood_only_the_newest_intercepts_are_looked_at_and_it_is_said(api, admin_pg):
+    await admin_pg.execute(INTERCEPTS, "before", timedelta(hours=1), 10, 1)
+    await admin_pg.execute(INTERCEPTS, "flood", timedelta(0), 20_000, 1)
     top = (await shown(api))["most_intercepted"]
     assert [(key["hint"], key["intercepts"]) for key in top["items"]] == [("flood", 20_000)]
     assert top["estimated"] is True

@@ -5,7 +5,6 @@ import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
-import asyncpg
 import pytest
 from standardwebhooks import Webhook
 
@@ -22,13 +21,6 @@ from tests.support.waiting import eventually
 pytestmark = pytest.mark.anyio
 
 CONSOLE = "https://example.com/admin/ui/"
-
-
-@pytest.fixture
-async def pg(pg_dsn):
-    connection = await asyncpg.connect(pg_dsn)
-    yield connection
-    await connection.close()
 
 
 @pytest.fixture

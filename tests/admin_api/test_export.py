@@ -7,7 +7,6 @@ import json
 import os
 from datetime import UTC, datetime
 
-import asyncpg
 import pytest
 
 from admin_api import export
@@ -28,15 +27,8 @@ WHERE datname = current_database() AND application_name = 'sentinel-admin' AND s
 """
 
 
-@pytest.fixture
-async def pg(admin_dsn):
-    connection = await asyncpg.connect(admin_dsn)
-    yield connection
-    await connection.close()
-
-
-async def add(pg, path: str, agent: str = "sdk", client: str = "10.0.0.1", reason: str = "key_banned") -> None:
-    await pg.execute(
+async def add(admin_pg, path: str, agent: str = "sdk", client: str = "10.0.0.1", reason: str = "key_banned") -> None:
+    await admin_pg.execute(
         "INSERT INTO intercept VALUES "
         "($1, now(), 'k', '+86…0000', $2, '{10.0.0.0/8,::/64}', $3, false, 'GET', $4, $5, 'g', 2)",
         os.urandom(16), client, reason, path, agent,
@@ -53,8 +45,8 @@ def rows_of(text: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text, newline="")))
 
 
-async def test_a_csv_export_holds_the_fields_of_the_list_under_the_same_names(api, pg):
-    await add(pg, "/v1/chat")
+async def test_a_csv_export_holds_the_fields_of_the_list_under_the_same_names(api, admin_pg):
+    await add(admin_pg, "/v1/chat")
     answer = await api.get("/logs/export")
     assert answer.headers["content-type"] == "text/csv; charset=utf-8"
     assert answer.headers["content-disposition"].startswith('attachment; filename="sentinel-intercepts-')
@@ -67,27 +59,27 @@ async def test_a_csv_export_holds_the_fields_of_the_list_under_the_same_names(ap
     assert datetime.fromisoformat(row["at"]) == datetime.fromisoformat(item["at"])
 
 
-async def test_json_lines_are_the_items_of_the_list(api, pg):
+async def test_json_lines_are_the_items_of_the_list(api, admin_pg):
     for number in range(3):
-        await add(pg, f"/{number}")
+        await add(admin_pg, f"/{number}")
     answer = await api.get("/logs/export", params={"format": "jsonl"})
     assert answer.headers["content-type"] == "application/jsonl"
     assert [json.loads(line) for line in answer.text.splitlines()] == (await api.get("/logs")).json()["items"]
 
 
-async def test_an_export_has_exactly_the_rows_of_the_filtered_list(api, pg):
-    await add(pg, "/in", client="10.0.0.5")
-    await add(pg, "/elsewhere", client="10.0.1.5")
-    await add(pg, "/other", client="10.0.0.5", reason="key_bound_to_other_address")
+async def test_an_export_has_exactly_the_rows_of_the_filtered_list(api, admin_pg):
+    await add(admin_pg, "/in", client="10.0.0.5")
+    await add(admin_pg, "/elsewhere", client="10.0.1.5")
+    await add(admin_pg, "/other", client="10.0.0.5", reason="key_bound_to_other_address")
     chosen = {"network": "10.0.0.0/24", "reason": "key_banned", "enforced": "false"}
     assert [row["path"] for row in rows_of(await exported(api, **chosen))] == ["/in"]
     assert len(rows_of(await exported(api))) == 3
 
 
-async def test_cells_that_a_spreadsheet_would_compute_are_neutralised_and_all_are_quoted(api, pg):
+async def test_cells_that_a_spreadsheet_would_compute_are_neutralised_and_all_are_quoted(api, admin_pg):
     agents = ["=1+1", "+1", "-1", "@SUM(A1)", "\tx", "\rx", ' =cmd|" /C calc"!A0', "\uff1d1", 'a","=b', "plain"]
     for agent in agents:
-        await add(pg, "/", agent=agent)
+        await add(admin_pg, "/", agent=agent)
     text = await exported(api)
     found = {row["user_agent"] for row in rows_of(text)}
     assert found == {f"'{agent}" for agent in agents[:8]} | {'a","=b', "plain"}
@@ -95,7 +87,7 @@ async def test_cells_that_a_spreadsheet_would_compute_are_neutralised_and_all_ar
     assert all(line.startswith('"') and line.endswith('"') for line in text.split("\r\n")[:-1] if "\r" not in line)
 
 
-async def test_the_byte_order_mark_is_there_when_asked_for(api, pg):
+async def test_the_byte_order_mark_is_there_when_asked_for(api, admin_pg):
     for form in ("csv", "jsonl"):
         assert (await exported(api, format=form, bom="true")).startswith("\ufeff")
         assert not (await exported(api, format=form)).startswith("\ufeff")
@@ -107,31 +99,31 @@ async def test_what_cannot_be_exported_is_refused(api, name, value):
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid_input")
 
 
-async def test_all_rows_of_a_large_export_arrive_in_order(api, pg):
-    await pg.execute(MANY, 20_000)
+async def test_all_rows_of_a_large_export_arrive_in_order(api, admin_pg):
+    await admin_pg.execute(MANY, 20_000)
     paths = [row["path"] for row in rows_of(await exported(api))]
     assert paths == [f"/{number}" for number in range(1, 20_001)]
 
 
-async def test_rows_are_fetched_as_they_are_sent_and_a_client_that_leaves_ends_the_export(api, pg):
+async def test_rows_are_fetched_as_they_are_sent_and_a_client_that_leaves_ends_the_export(api, admin_pg):
     """60 MB do not fit into what lies between the server and a client that does not read.
 
     The pieces are held until the cursor was seen: httpx closes the connection with an iterator that is let go.
     """
-    await pg.execute(MANY, 100_000)
-    assert await pg.fetchval(CURSORS) == 0
+    await admin_pg.execute(MANY, 100_000)
+    assert await admin_pg.fetchval(CURSORS) == 0
     async with (
         api.stream("GET", "/logs/export", params={"format": "jsonl"}) as answer,
         contextlib.aclosing(answer.aiter_bytes()) as pieces,
     ):
         await anext(pieces)
-        await eventually_async(lambda: pg.fetchval(CURSORS))
-    await eventually_async(lambda: none_open(pg))
+        await eventually_async(lambda: admin_pg.fetchval(CURSORS))
+    await eventually_async(lambda: none_open(admin_pg))
     assert (await api.get("/logs")).status_code == 200
 
 
-async def none_open(pg) -> bool:
-    return await pg.fetchval(CURSORS) == 0
+async def none_open(admin_pg) -> bool:
+    return await admin_pg.fetchval(CURSORS) == 0
 
 
 async def test_pieces_come_before_the_rows_have_ended():

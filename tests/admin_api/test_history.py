@@ -2,7 +2,6 @@
 
 from datetime import UTC, datetime, timedelta
 
-import asyncpg
 import msgspec
 import pytest
 
@@ -15,13 +14,6 @@ MIDNIGHT = datetime(2026, 3, 1, tzinfo=UTC)
 FIGURES = ("requests", "allowed", "intercepted", "observed", "claims", "bytes_in", "bytes_out")
 
 
-@pytest.fixture
-async def pg(admin_dsn):
-    connection = await asyncpg.connect(admin_dsn)
-    yield connection
-    await connection.close()
-
-
 def durations(*ms: float) -> list[int]:
     histogram = Histogram()
     for each in ms:
@@ -29,17 +21,19 @@ def durations(*ms: float) -> list[int]:
     return histogram.counts
 
 
-async def rolled_up(pg, at: datetime, part: str = "a", *, errors=None, added=None, partial=False, **figures) -> None:
+async def rolled_up(
+    admin_pg, at: datetime, part: str = "a", *, errors=None, added=None, partial=False, **figures
+) -> None:
     values = [figures.get(name, 0) for name in FIGURES]
-    await pg.execute(
+    await admin_pg.execute(
         f"INSERT INTO hourly_metric (at, part, errors, added_time, partial, {', '.join(FIGURES)}) "
         "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
         at, part, msgspec.json.encode(errors or {}).decode(), added or [0] * BUCKETS, partial, *values,
     )  # fmt: skip
 
 
-async def different(pg, step: str, at: datetime, keys: int, addresses: int) -> None:
-    await pg.execute("INSERT INTO distinct_metric VALUES ($1, $2, $3, $4)", step, at, keys, addresses)
+async def different(admin_pg, step: str, at: datetime, keys: int, addresses: int) -> None:
+    await admin_pg.execute("INSERT INTO distinct_metric VALUES ($1, $2, $3, $4)", step, at, keys, addresses)
 
 
 async def history(api, **asked) -> dict:
@@ -49,12 +43,12 @@ async def history(api, **asked) -> dict:
     return answer.json()
 
 
-async def test_an_hour_says_all_that_was_counted_in_it(api, pg):
+async def test_an_hour_says_all_that_was_counted_in_it(api, admin_pg):
     await rolled_up(
-        pg, MIDNIGHT, requests=100, allowed=90, intercepted=4, observed=3, claims=2, bytes_in=7, bytes_out=2**40,
+        admin_pg, MIDNIGHT, requests=100, allowed=90, intercepted=4, observed=3, claims=2, bytes_in=7, bytes_out=2**40,
         errors={"invalid_api_key": 5, "upstream_unavailable": 1}, added=durations(*[1.0] * 98, *[80.0] * 2),
     )  # fmt: skip
-    await different(pg, "hour", MIDNIGHT, 12, 34)
+    await different(admin_pg, "hour", MIDNIGHT, 12, 34)
     found = await history(api, **{"from": MIDNIGHT, "to": MIDNIGHT + HOUR})
     assert (found["step"], len(found["items"])) == ("hour", 1)
     point = found["items"][0]
@@ -76,60 +70,60 @@ async def test_an_hour_says_all_that_was_counted_in_it(api, pg):
     }
 
 
-async def test_a_day_is_the_sum_of_its_hours_but_not_of_its_keys(api, pg):
+async def test_a_day_is_the_sum_of_its_hours_but_not_of_its_keys(api, admin_pg):
     for number in range(24):
         await rolled_up(
-            pg, MIDNIGHT + number * HOUR, requests=2, errors={"internal_error": 1}, added=durations(number + 1)
+            admin_pg, MIDNIGHT + number * HOUR, requests=2, errors={"internal_error": 1}, added=durations(number + 1)
         )
-        await different(pg, "hour", MIDNIGHT + number * HOUR, 5, 5)
-    await rolled_up(pg, MIDNIGHT + 24 * HOUR, requests=1000)
-    await different(pg, "day", MIDNIGHT, 6, 7)
+        await different(admin_pg, "hour", MIDNIGHT + number * HOUR, 5, 5)
+    await rolled_up(admin_pg, MIDNIGHT + 24 * HOUR, requests=1000)
+    await different(admin_pg, "day", MIDNIGHT, 6, 7)
     [day] = (await history(api, step="day", **{"from": MIDNIGHT, "to": MIDNIGHT + 24 * HOUR}))["items"]
     assert (day["requests"], day["errors"], day["keys"], day["addresses"]) == (48, {"internal_error": 24}, 6, 7)
     assert day["added_p50_ms"] == pytest.approx(12, rel=0.125)
     assert day["partial"] is False
 
 
-async def test_days_begin_at_midnight_utc_wherever_who_asks_is(api, pg):
-    await rolled_up(pg, MIDNIGHT - HOUR, requests=1)
-    await rolled_up(pg, MIDNIGHT, requests=10)
+async def test_days_begin_at_midnight_utc_wherever_who_asks_is(api, admin_pg):
+    await rolled_up(admin_pg, MIDNIGHT - HOUR, requests=1)
+    await rolled_up(admin_pg, MIDNIGHT, requests=10)
     asked = {"from": "2026-03-01T07:30:00+08:00", "to": "2026-03-01T09:00:00+08:00"}
     days = (await history(api, step="day", **asked))["items"]
     assert [(day["at"], day["requests"]) for day in days] == [("2026-02-28T00:00:00Z", 1), ("2026-03-01T00:00:00Z", 10)]
 
 
-async def test_an_hour_whose_counters_redis_lost_is_the_sum_of_its_parts_and_partial(api, pg):
-    await rolled_up(pg, MIDNIGHT, "before", requests=10, errors={"internal_error": 1})
-    await rolled_up(pg, MIDNIGHT, "after", requests=7, errors={"internal_error": 2})
+async def test_an_hour_whose_counters_redis_lost_is_the_sum_of_its_parts_and_partial(api, admin_pg):
+    await rolled_up(admin_pg, MIDNIGHT, "before", requests=10, errors={"internal_error": 1})
+    await rolled_up(admin_pg, MIDNIGHT, "after", requests=7, errors={"internal_error": 2})
     [point] = (await history(api, **{"from": MIDNIGHT, "to": MIDNIGHT + HOUR}))["items"]
     assert (point["requests"], point["errors"], point["partial"]) == (17, {"internal_error": 3}, True)
 
 
-async def test_hours_that_nobody_reported_and_those_that_were_not_delivered_are_partial(api, pg):
-    await rolled_up(pg, MIDNIGHT, requests=1)
-    await rolled_up(pg, MIDNIGHT + HOUR, requests=2, partial=True)
+async def test_hours_that_nobody_reported_and_those_that_were_not_delivered_are_partial(api, admin_pg):
+    await rolled_up(admin_pg, MIDNIGHT, requests=1)
+    await rolled_up(admin_pg, MIDNIGHT + HOUR, requests=2, partial=True)
     points = (await history(api, **{"from": MIDNIGHT, "to": MIDNIGHT + 3 * HOUR}))["items"]
     assert [(point["requests"], point["partial"]) for point in points] == [(1, False), (2, True), (0, True)]
     assert points[2]["added_p50_ms"] is None
 
 
-async def test_a_day_with_an_hour_that_is_partial_missing_or_lost_is_partial(api, pg):
+async def test_a_day_with_an_hour_that_is_partial_missing_or_lost_is_partial(api, admin_pg):
     """A second part of one hour does not stand in for another hour."""
     for day, left_out in ((0, None), (1, 3), (2, 3)):
         for number in range(24):
             if number != left_out:
-                await rolled_up(pg, MIDNIGHT + timedelta(days=day, hours=number))
-    await rolled_up(pg, MIDNIGHT + timedelta(days=2), "b")
-    await rolled_up(pg, MIDNIGHT + timedelta(days=3), partial=True)
+                await rolled_up(admin_pg, MIDNIGHT + timedelta(days=day, hours=number))
+    await rolled_up(admin_pg, MIDNIGHT + timedelta(days=2), "b")
+    await rolled_up(admin_pg, MIDNIGHT + timedelta(days=3), partial=True)
     asked = {"from": MIDNIGHT, "to": MIDNIGHT + timedelta(days=4)}
     days = (await history(api, step="day", **asked))["items"]
     assert [day["partial"] for day in days] == [False, True, True, True]
 
 
-async def test_without_bounds_the_last_day_of_hours_and_thirty_days_end_with_the_current_one(api, pg):
+async def test_without_bounds_the_last_day_of_hours_and_thirty_days_end_with_the_current_one(api, admin_pg):
     now = datetime.now(UTC)
     current = now.replace(minute=0, second=0, microsecond=0)
-    await rolled_up(pg, current, requests=3)
+    await rolled_up(admin_pg, current, requests=3)
     points = (await history(api))["items"]
     assert len(points) in (25, 26)
     assert 3 in [point["requests"] for point in points[-2:]]

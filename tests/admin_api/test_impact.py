@@ -2,7 +2,6 @@
 
 import os
 
-import asyncpg
 import pytest
 
 from tests.admin_api.binding_rows import bind, identity, new_key
@@ -11,19 +10,12 @@ from tests.support import admin, databases
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-async def pg(admin_dsn):
-    connection = await asyncpg.connect(admin_dsn)
-    yield connection
-    await connection.close()
-
-
 async def observed(
-    pg, key: str, client: str, *, days_ago: float = 1, count: int = 1, reason: str = "key_bound_to_other_address"
+    admin_pg, key: str, client: str, *, days_ago: float = 1, count: int = 1, reason: str = "key_bound_to_other_address"
 ) -> None:
     """A request of the key from there that passed in observe mode, ``count`` times."""
     known = identity(key)
-    await pg.execute(
+    await admin_pg.execute(
         "INSERT INTO intercept (event_id, at, key_hash, key_hint, client, reason, enforced, method, path, user_agent, "
         "gateway, repeat_count) VALUES ($1, now() - $2 * interval '1 day', $3, $4, $5::text::inet, $6, false, 'POST', "
         "'/v1/chat/completions', '', 'gw', $7)",
@@ -43,35 +35,35 @@ async def test_nothing_observed_means_no_impact(api):
     assert found["estimated"] is False
 
 
-async def test_requests_that_observe_mode_let_through_are_counted_by_key(api, pg):
+async def test_requests_that_observe_mode_let_through_are_counted_by_key(api, admin_pg):
     busy, quiet = new_key(), new_key()
-    busy_id = await bind(pg, busy, "203.0.113.0/24", note="Alice")
-    await bind(pg, quiet, "203.0.113.0/24")
-    await observed(pg, busy, "198.51.100.1", count=40)
-    await observed(pg, busy, "198.51.100.2")
-    await observed(pg, quiet, "198.51.100.1")
+    busy_id = await bind(admin_pg, busy, "203.0.113.0/24", note="Alice")
+    await bind(admin_pg, quiet, "203.0.113.0/24")
+    await observed(admin_pg, busy, "198.51.100.1", count=40)
+    await observed(admin_pg, busy, "198.51.100.2")
+    await observed(admin_pg, quiet, "198.51.100.1")
     found = await impact(api)
     assert (found["requests"], found["keys"], found["addresses"]) == (42, 2, 2)
     first = found["most"][0]
     assert (first["binding_id"], first["note"], first["requests"], first["addresses"]) == (busy_id, "Alice", 41, 2)
 
 
-async def test_what_would_pass_by_now_is_left_out(api, pg):
+async def test_what_would_pass_by_now_is_left_out(api, admin_pg):
     """The address was added since, the key observes on its own account, nobody owns it, it is too long ago."""
     added, lenient, unbound, old, expired = (new_key() for _ in range(5))
-    await bind(pg, added, "198.51.100.0/24")
-    await bind(pg, lenient, "203.0.113.0/24", mode="observe")
-    await bind(pg, old, "203.0.113.0/24")
-    await bind(pg, expired, "203.0.113.0/24")
-    await pg.execute(
+    await bind(admin_pg, added, "198.51.100.0/24")
+    await bind(admin_pg, lenient, "203.0.113.0/24", mode="observe")
+    await bind(admin_pg, old, "203.0.113.0/24")
+    await bind(admin_pg, expired, "203.0.113.0/24")
+    await admin_pg.execute(
         "INSERT INTO binding_network (binding_id, network, source, expires_at) "
         "SELECT id, '198.51.100.0/24', 'operator', now() - interval '1 hour' FROM binding WHERE key_hash = $1",
         identity(expired).fingerprint,
     )
     for key in (added, lenient, unbound):
-        await observed(pg, key, "198.51.100.1")
-    await observed(pg, old, "198.51.100.1", days_ago=8)
-    await observed(pg, expired, "198.51.100.1")
+        await observed(admin_pg, key, "198.51.100.1")
+    await observed(admin_pg, old, "198.51.100.1", days_ago=8)
+    await observed(admin_pg, expired, "198.51.100.1")
     found = await impact(api)
     assert [each["hint"] for each in found["most"]] == [identity(expired).hint]
     assert (await impact(api, days=9))["requests"] == 2

@@ -27,19 +27,6 @@ LIMITS = IngestLimits(
 )
 
 
-@pytest.fixture
-async def pg(pg_dsn):
-    connection = await asyncpg.connect(pg_dsn)
-    yield connection
-    await connection.close()
-
-
-@pytest.fixture
-def stream(redis_url):
-    with redis.Redis.from_url(redis_url) as client:
-        yield client
-
-
 @contextlib.asynccontextmanager
 async def an_ingest(pg_dsn: str, redis_url: str, limits: IngestLimits = LIMITS) -> AsyncIterator[Ingest]:
     postgres, client = await Postgres.connect(pg_dsn), connect(redis_url, timeout_s=2.0)

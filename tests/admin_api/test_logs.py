@@ -3,7 +3,6 @@
 import os
 from datetime import UTC, datetime, timedelta
 
-import asyncpg
 import pytest
 
 from admin_api.repositories.logs import LogFilter, page_statement
@@ -25,8 +24,8 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'POST', $9, $10, $11, $12, $13)
 class Log:
     """Rows as ingestion leaves them; ``path`` names a row."""
 
-    def __init__(self, pg) -> None:
-        self.pg = pg
+    def __init__(self, admin_pg) -> None:
+        self.pg = admin_pg
 
     async def add(
         self, path="/", *, ago=0.0, key=ALICE, hint="Abcd…wxyz", client="198.51.100.7", reason=ELSEWHERE, enforced=True,
@@ -41,15 +40,8 @@ class Log:
 
 
 @pytest.fixture
-async def pg(admin_dsn):
-    connection = await asyncpg.connect(admin_dsn)
-    yield connection
-    await connection.close()
-
-
-@pytest.fixture
-def log(pg):
-    return Log(pg)
+def log(admin_pg):
+    return Log(admin_pg)
 
 
 async def paths(api, **filters) -> list[str]:
@@ -58,8 +50,8 @@ async def paths(api, **filters) -> list[str]:
     return [item["path"] for item in answer.json()["items"]]
 
 
-async def test_an_intercept_is_shown_whole(api, log, pg):
-    binding_id = await new_binding(pg, ALICE)
+async def test_an_intercept_is_shown_whole(api, log, admin_pg):
+    binding_id = await new_binding(admin_pg, ALICE)
     event_id = await log.add("/v1/chat", client="2001:db8::7", enforced=False, repeats=4, bound=["10.0.0.0/8", "::/64"],
                              peer="10.0.0.2")  # fmt: skip
     await log.add(key=BOB, client=None, ago=1, bound=[])
@@ -129,7 +121,7 @@ async def test_a_network_finds_the_clients_in_it_and_no_others(api, log, network
     assert sorted(await paths(api, network=network)) == found
 
 
-async def test_keys_are_found_by_fingerprint_hint_and_binding(api, log, pg):
+async def test_keys_are_found_by_fingerprint_hint_and_binding(api, log, admin_pg):
     await log.add("/alice")
     await log.add("/bob", key=BOB, hint="ab%d…_xyz", ago=1)
     assert await paths(api, fingerprint=ALICE.hex()) == ["/alice"]
@@ -137,10 +129,10 @@ async def test_keys_are_found_by_fingerprint_hint_and_binding(api, log, pg):
     assert await paths(api, hint="ABCD") == ["/alice"]
     assert await paths(api, hint="ab%") == ["/bob"]
     assert await paths(api, hint="ab") == ["/alice", "/bob"]
-    binding_id = await new_binding(pg, BOB)
+    binding_id = await new_binding(admin_pg, BOB)
     assert await paths(api, binding_id=binding_id) == ["/bob"]
     assert await paths(api, binding_id=binding_id + 1) == []
-    await pg.execute(
+    await admin_pg.execute(
         """WITH gone AS (DELETE FROM binding RETURNING *)
         INSERT INTO binding_archive (binding_id, key_hash, key_hint, note, networks, first_used_at, last_used_at,
             request_count, intercept_count, archived_by, cause)
@@ -200,9 +192,9 @@ async def test_a_network_with_host_bits_is_answered_with_what_it_would_be(api):
     assert "10.0.0.0/24" in (await api.get("/logs", params={"network": "10.0.0.1/24"})).json()["detail"]
 
 
-async def test_a_token_without_the_scope_reads_no_logs(api, anonymous, pg):
+async def test_a_token_without_the_scope_reads_no_logs(api, anonymous, admin_pg):
     assert (await anonymous.get("/logs")).status_code == 401
-    await pg.execute(
+    await admin_pg.execute(
         "INSERT INTO service_token (name, token_hash, hint, scopes, created_by) "
         "VALUES ('t', sha256('sst_x'::bytea), 'sst_', '{bindings:read}', 'me')"
     )
@@ -220,12 +212,12 @@ async def test_a_token_without_the_scope_reads_no_logs(api, anonymous, pg):
         (LogFilter(fingerprint=ALICE), "key_hash"),
     ],
 )
-async def test_each_filter_has_an_index_that_gives_the_order_too(pg, wanted, index):
+async def test_each_filter_has_an_index_that_gives_the_order_too(admin_pg, wanted, index):
     """No sort of all that match: neither an unbounded one nor a scan of the table."""
     statement, values = page_statement(wanted, 50, None)
     for number, name in enumerate(values, 1):
         statement = statement.replace(f":{name}", f"${number}")
-    await pg.execute("SET enable_seqscan = off; SET plan_cache_mode = force_custom_plan")
-    plan = "\n".join(row[0] for row in await pg.fetch(f"EXPLAIN {statement}", *values.values()))
+    await admin_pg.execute("SET enable_seqscan = off; SET plan_cache_mode = force_custom_plan")
+    plan = "\n".join(row[0] for row in await admin_pg.fetch(f"EXPLAIN {statement}", *values.values()))
     assert "Index Scan" in plan
     assert "Seq Scan on intercept" not in plan

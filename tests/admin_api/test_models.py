@@ -20,13 +20,6 @@ from tests.support import databases
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-async def pg(pg_dsn):
-    connection = await asyncpg.connect(pg_dsn)
-    yield connection
-    await connection.close()
-
-
 def is_partition(name: str) -> bool:
     return name == "alembic_version" or (name.startswith("intercept_") and name != "intercept")
 

@@ -1,7 +1,5 @@
 """`sentinel worker` as production runs it: it goes on whatever is killed around it, and ends when it is told to."""
 
-from urllib.parse import urlsplit
-
 import asyncpg
 import pytest
 import redis
@@ -12,30 +10,10 @@ from admin_api.worker import JobQueue
 from proxy_core import keyspace
 from proxy_core.cache import connect
 from tests.admin_api.batches import batch, confirmed, distinct, intercept, new_binding, send, touch
-from tests.support import databases
 from tests.support.waiting import eventually
 from tests.support.workers import running_worker
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def pg(pg_dsn):
-    connection = await asyncpg.connect(pg_dsn)
-    yield connection
-    await connection.close()
-
-
-@pytest.fixture
-def ask(stores, pg_dsn):
-    """Asks the test's database for one value, without an event loop: for `eventually`."""
-    return lambda statement: databases.sql(stores.postgres, statement, urlsplit(pg_dsn).path[1:])
-
-
-@pytest.fixture
-def stream(redis_url):
-    with redis.Redis.from_url(redis_url) as client:
-        yield client
 
 
 def pending(stream) -> int:

@@ -2,7 +2,6 @@
 
 import asyncio
 
-import asyncpg
 import pytest
 from redis.asyncio import Redis
 
@@ -25,26 +24,6 @@ pytestmark = pytest.mark.anyio
 KEY = identity("a key")
 ALICE, BOB, CAROL = "10.0.0.1", "10.0.0.2", "10.0.0.3"
 ROOM_FOR_TWO = LiveSettings(networks_per_key=2)
-
-
-@pytest.fixture
-async def parts(pg_dsn, redis_url):
-    async with opened(pg_dsn, redis_url) as one:
-        one.bindings.channel_up()
-        yield one
-
-
-@pytest.fixture
-async def pg(pg_dsn):
-    connection = await asyncpg.connect(pg_dsn)
-    yield connection
-    await connection.close()
-
-
-@pytest.fixture
-async def redis(redis_url):
-    async with Redis.from_url(redis_url) as client:
-        yield client
 
 
 async def test_first_use_binds_before_the_upstream_is_asked(parts):

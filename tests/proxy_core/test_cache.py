@@ -5,7 +5,6 @@ import contextlib
 
 import pytest
 from redis import Redis as SyncRedis
-from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 
 from proxy_core import keyspace
@@ -42,12 +41,6 @@ class Ear:
 
     def changed(self, message: bytes) -> None:
         self.heard.append(message)
-
-
-@pytest.fixture
-async def redis(redis_url):
-    async with Redis.from_url(redis_url) as client:
-        yield client
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import asyncio
 
 import pytest
-from redis.asyncio import Redis
 
 from proxy_core import keyspace
 from proxy_core.bindings import Claim, ClaimedElsewhere
@@ -19,24 +18,6 @@ pytestmark = pytest.mark.anyio
 KEY = identity("a key")
 ALICE, BOB = "10.0.0.1", "10.0.0.2"
 ALICES, BOBS = [f"{ALICE}/32"], [f"{BOB}/32"]
-
-
-@pytest.fixture
-async def one(pg_dsn, redis_url):
-    async with opened(pg_dsn, redis_url) as parts:
-        yield parts
-
-
-@pytest.fixture
-async def two(pg_dsn, redis_url):
-    async with opened(pg_dsn, redis_url) as parts:
-        yield parts
-
-
-@pytest.fixture
-async def redis(redis_url):
-    async with Redis.from_url(redis_url) as client:
-        yield client
 
 
 async def accepted_without_postgresql(parts: Parts, client: str = ALICE) -> Binding:

@@ -97,13 +97,6 @@ async def running(redis_url, spool_dir):
     await made.close()
 
 
-@pytest.fixture
-def ingestion(redis_url):
-    made = Ingestion(redis_url)
-    yield made
-    made.close()
-
-
 def intercepts(ingestion: Ingestion) -> list:
     return [intercept for batch in ingestion.batches() for intercept in batch.intercepts]
 

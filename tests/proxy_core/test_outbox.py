@@ -57,13 +57,6 @@ async def rig(redis_url, folder):
     await made.close()
 
 
-@pytest.fixture
-def ingestion(redis_url):
-    made = Ingestion(redis_url)
-    yield made
-    made.close()
-
-
 async def test_a_batch_is_forgotten_when_it_is_applied_and_not_before(rig, ingestion):
     await rig.deliver("a", "b")
     assert ingestion.names() == ["a", "b"]

@@ -3,7 +3,6 @@
 import asyncio
 from datetime import UTC, datetime
 
-import asyncpg
 import pytest
 
 from proxy_core.contracts import Binding, BindingStatus, BoundNetwork, Mode, Network, StoredSettings
@@ -33,13 +32,6 @@ async def hasty(own_stores):
     yield made
     own_stores.postgres.resume()
     await made.aclose()
-
-
-@pytest.fixture
-async def pg(pg_dsn):
-    connection = await asyncpg.connect(pg_dsn)
-    yield connection
-    await connection.close()
 
 
 async def asked_again(store: Store, question):
