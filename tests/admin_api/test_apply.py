@@ -176,6 +176,36 @@ async def test_the_ledger_forgets_old_batches_and_only_those(pg):
     assert await pg.fetchval("SELECT count(*) FROM ingest_batch") == 2
 
 
+ENTRIES_READ = """
+SELECT coalesce(sum(idx_tup_read), 0)::bigint FROM pg_stat_user_indexes
+WHERE relid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = 'intercept'::regclass)
+"""
+
+
+@pytest.mark.parametrize("counted", ["never", "while it was empty"])
+async def test_in_a_month_that_has_just_begun_an_event_is_not_compared_with_all_of_its_minute(pg, counted):
+    """PostgreSQL knows nothing yet of the partition: no guess of its may lead past every other row for each event."""
+
+    async def flood(second_byte: int) -> None:
+        events = [
+            intercept(fingerprint=os.urandom(32), client=f"198.{second_byte}.{number // 250}.{number % 250}")
+            for number in range(300)
+        ]
+        await apply.apply_batches(pg, [batch(*events)])
+
+    async def read() -> int:
+        await pg.execute("SELECT pg_stat_force_next_flush()")
+        await pg.execute("SELECT 1")
+        return await pg.fetchval(ENTRIES_READ)
+
+    if counted == "while it was empty":
+        await pg.execute("VACUUM ANALYZE intercept")
+    await flood(18)
+    before = await read()
+    await flood(19)
+    assert await read() - before < 10 * 300
+
+
 async def test_a_month_that_has_just_begun_is_not_read_from_end_to_end_for_every_event(pg):
     """PostgreSQL takes its partition for empty as long as nothing was counted in it."""
 
