@@ -24,14 +24,16 @@ from redis.asyncio import Redis
 from rich.console import Console
 from rich.table import Table
 
+from admin_api.jobs.alerts import Alerts
 from admin_api.jobs.ingest import Ingest
+from admin_api.jobs.live import Remembered
 from admin_api.jobs.postgres import Postgres
 from benchmarks import machine
 from benchmarks.processes import cpu_s
 from migrations.run import upgrade
 from proxy_core import keyspace
 from proxy_core.cache import connect
-from proxy_core.contracts import EventBatch, Intercept, Reason, Touch
+from proxy_core.contracts import EventBatch, Intercept, LiveSettings, Reason, Touch
 from proxy_core.outbox import FIELD_BATCH, FIELD_ID
 from sentinel.services import open_stores
 
@@ -138,7 +140,7 @@ async def _drained(kind: Kind, events: int, redis: Redis, postgres: Postgres, pg
         pipe.xadd(keyspace.EVENTS_STREAM, fields)
     await pipe.execute()
     client: Any = redis
-    ingest = Ingest(redis, postgres)
+    ingest = Ingest(redis, postgres, alerts=Alerts(redis, postgres, Remembered(postgres, LiveSettings())))
     began = time.monotonic()
     used_s = await _cpu_s(pg)
     drain = asyncio.create_task(ingest.drain(LIMIT_S))

@@ -86,10 +86,19 @@ class Key(msgspec.Struct, frozen=True):
     until: float
 
 
+class Count(msgspec.Struct, frozen=True):
+    """What `COUNT` is asked of one batch; ``until`` is that of each key, in the order of the windows."""
+
+    names: list[str]
+    arguments: list[int]
+    until: dict[bytes, float]
+
+
 class Alerts:
     """One a process."""
 
     def __init__(self, redis: Redis, postgres: Postgres, live: Remembered) -> None:
+        self._redis = redis
         self._count = redis.register_script(COUNT)
         self._postgres = postgres
         self._live = live
@@ -100,9 +109,8 @@ class Alerts:
         if not live.alert_threshold_count:
             return 0
         full: dict[bytes, float] = {}
-        for batch in batches:
-            for key in await self._full(batch, live):
-                full[key.fingerprint] = max(key.until, full.get(key.fingerprint, 0.0))
+        for key in await self._full(batches, live):
+            full[key.fingerprint] = max(key.until, full.get(key.fingerprint, 0.0))
         if not full:
             return 0
         raised = await raise_intercepted(self._postgres, [Key(*item) for item in full.items()], live)
@@ -110,32 +118,38 @@ class Alerts:
             log.warning("alerts raised", alerts=raised)
         return raised
 
-    async def _full(self, batch: EventBatch, live: LiveSettings) -> list[Key]:
-        width_s = max(1, -(-live.alert_threshold_s // BUCKETS))
-        counted: dict[bytes, dict[int, int]] = {}
-        until: dict[bytes, float] = {}
-        for event in batch.intercepts:
-            if event.reason is Reason.KEY_BOUND_TO_OTHER_ADDRESS:
-                buckets = counted.setdefault(event.fingerprint, {})
-                bucket = int(event.at) // width_s
-                buckets[bucket] = buckets.get(bucket, 0) + event.repeat_count
-                until[event.fingerprint] = max(event.at, until.get(event.fingerprint, 0.0))
-        if not counted:
+    async def _full(self, batches: Iterable[EventBatch], live: LiveSettings) -> list[Key]:
+        """One turn around to Redis for all of them: small batches are many."""
+        counts = [count for batch in batches if (count := _count_of(batch, live)).until]
+        if not counts:
             return []
-        keys = [keyspace.alert_window(width_s, each) for each in counted]
-        arguments: list[int] = [
-            keyspace.ALERT_COUNTED_TTL_S,
-            2 * width_s * BUCKETS,
-            -(-live.alert_threshold_s // width_s),
-        ]
-        for buckets in counted.values():
-            arguments += [len(buckets), *(number for item in buckets.items() for number in item)]
-        totals = await self._count([keyspace.alert_counted(batch.batch_id), *keys], arguments)
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for count in counts:
+                await self._count(count.names, count.arguments, client=pipe)
+            answers = await pipe.execute()
         return [
-            Key(each, until[each])
-            for each, total in zip(counted, totals, strict=True)
+            Key(fingerprint, until)
+            for count, totals in zip(counts, answers, strict=True)
+            for (fingerprint, until), total in zip(count.until.items(), totals, strict=True)
             if total >= live.alert_threshold_count
         ]
+
+
+def _count_of(batch: EventBatch, live: LiveSettings) -> Count:
+    width_s = max(1, -(-live.alert_threshold_s // BUCKETS))
+    counted: dict[bytes, dict[int, int]] = {}
+    until: dict[bytes, float] = {}
+    for event in batch.intercepts:
+        if event.reason is Reason.KEY_BOUND_TO_OTHER_ADDRESS:
+            buckets = counted.setdefault(event.fingerprint, {})
+            bucket = int(event.at) // width_s
+            buckets[bucket] = buckets.get(bucket, 0) + event.repeat_count
+            until[event.fingerprint] = max(event.at, until.get(event.fingerprint, 0.0))
+    arguments = [keyspace.ALERT_COUNTED_TTL_S, 2 * width_s * BUCKETS, -(-live.alert_threshold_s // width_s)]
+    for buckets in counted.values():
+        arguments += [len(buckets), *(number for item in buckets.items() for number in item)]
+    windows = [keyspace.alert_window(width_s, each) for each in counted]
+    return Count([keyspace.alert_counted(batch.batch_id), *windows], arguments, until)
 
 
 async def raise_intercepted(postgres: Postgres, keys: Sequence[Key], live: LiveSettings) -> int:

@@ -47,6 +47,10 @@ Fields = dict[Any, Any]  # bytes to bytes; redis-py's types take no narrower dic
 DRAINS_MAX = 2
 """One that ends its turn and one that begins. More would only pile up while PostgreSQL hangs."""
 
+LINES = 2
+"""Of one drain, side by side: while PostgreSQL applies what one took, the other confirms, reads and decodes. Half of a
+line's time is either."""
+
 _GROUP_GONE = ("NOGROUP", "UNBLOCKED")
 """How Redis' errors begin when the group does not exist, or ceased to while we waited for entries."""
 
@@ -92,7 +96,7 @@ class DeadLetter(msgspec.Struct, frozen=True):
 
 
 class _Turn:
-    """Until when one drain goes on (monotonic), cut short when it is cancelled; whether it has batches in its hands."""
+    """Until when one line goes on (monotonic), cut short when it is cancelled; whether it has batches in its hands."""
 
     __slots__ = ("ends_at", "settling")
 
@@ -124,6 +128,8 @@ class Ingest:
         self._decode = msgspec.msgpack.Decoder(EventBatch).decode
         self._redis_state = Circuit("redis (event stream)", clock=time.monotonic)
         self._postgres_state = Circuit("postgresql (ingestion)", clock=time.monotonic)
+        self._applying = asyncio.Lock()
+        self._held: set[bytes] = set()  # what lines have in their hands is not taken over, however slow PostgreSQL is
         self._read = min(self._limits.read_min, self._limits.read_max)
         self._claim_at = 0.0
         self._drains = 0
@@ -137,24 +143,30 @@ class Ingest:
         if self._drains >= DRAINS_MAX:
             return
         self._drains += 1
-        turn = _Turn(time.monotonic() + for_s)
-        work = asyncio.create_task(self._drain(turn))
+        turns = [_Turn(time.monotonic() + for_s) for _ in range(LINES)]
+        lines = [asyncio.create_task(self._line(turn)) for turn in turns]
         try:
-            await asyncio.shield(work)
-        except asyncio.CancelledError:
-            await self._end(turn, work)
-            raise
+            await asyncio.wait(lines, return_when=asyncio.FIRST_EXCEPTION)
         finally:
+            await asyncio.gather(*map(self._end, turns, lines))
             self._drains -= 1
+        for line in lines:
+            if not line.cancelled():
+                line.result()
 
-    async def _drain(self, turn: "_Turn") -> None:
+    async def _line(self, turn: "_Turn") -> None:
         while turn.goes_on():
             entries = await self._asking(self._take)
             if entries is None:
                 await asyncio.sleep(self._limits.redis_pause_s)
             elif entries:
                 turn.settling = True
-                await self._settle(entries, turn)
+                held = {entry_id for entry_id, _ in entries}
+                self._held |= held
+                try:
+                    await self._settle(entries, turn)
+                finally:
+                    self._held -= held
                 turn.settling = False
 
     async def _end(self, turn: "_Turn", work: asyncio.Task[None]) -> None:
@@ -180,12 +192,13 @@ class Ingest:
                 min_idle_time=int(self._limits.claim_idle_s * 1000),
                 count=self._read,
             )
-            if claimed:
+            unfinished = [entry for entry in claimed if entry[0] not in self._held]
+            if unfinished:
                 # Without PostgreSQL they come round again and again: that is said once, elsewhere.
                 (log.info if self._postgres_state.available else log.debug)(
-                    "unfinished event batches taken over", batches=len(claimed)
+                    "unfinished event batches taken over", batches=len(unfinished)
                 )
-                return list(claimed)
+                return unfinished
             self._claim_at = now + self._limits.claim_every_s
         streams = await self._redis.xreadgroup(
             keyspace.EVENTS_GROUP,
@@ -227,7 +240,10 @@ class Ingest:
         pause_s = self._limits.backoff_first_s
         while True:
             try:
-                applied, refused = await self._apply(letters)
+                async with self._applying:  # else two lines would wait in PostgreSQL, against its time limit
+                    applied, refused = await self._apply(letters)
+                    self._postgres_state.succeeded()
+                    noticed = bool(applied) and await self._noticed(applied)
             except FAILURES as fault:
                 self._postgres_state.failed(describe(fault))
                 if not turn.goes_on(pause_s):
@@ -235,8 +251,7 @@ class Ingest:
                 await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 2, self._limits.backoff_max_s)
             else:
-                self._postgres_state.succeeded()
-                if applied and await self._noticed(applied):
+                if noticed:
                     await self._asking(partial(self._confirm, applied))
                 return refused
 

@@ -154,6 +154,54 @@ async def test_many_drains_at_once_apply_everything_once(pg, pg_dsn, redis_url, 
     assert tuple(await pg.fetchrow("SELECT request_count, intercept_count FROM binding")) == (300, 300)
 
 
+@contextlib.asynccontextmanager
+async def intercepts_locked(pg, pg_dsn, send_it) -> AsyncIterator[None]:
+    """PostgreSQL takes long: until the end of the block no batch with intercepts gets through."""
+    other = await asyncpg.connect(pg_dsn)
+    try:
+        async with other.transaction():
+            await other.execute("LOCK TABLE intercept IN ACCESS EXCLUSIVE MODE")
+            send_it()
+            # Redis counts the batch as pending a moment before the drain has it in its hands: the lock tells.
+            await eventually_async(lambda: pg.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"))
+            yield
+    finally:
+        await other.close()
+
+
+async def test_the_next_batches_are_read_while_postgresql_applies(pg, pg_dsn, redis_url, stream):
+    first, second = distinct(2)
+    async with an_ingest(pg_dsn, redis_url) as ingest, draining(ingest):
+        async with intercepts_locked(pg, pg_dsn, lambda: send(stream, first)):
+            send(stream, second)
+            await eventually(lambda: pending(stream) == 2)
+        await eventually(lambda: confirmed(stream, first, second))
+
+
+async def test_what_takes_long_in_postgresql_is_not_taken_over_by_the_same_process(
+    pg, pg_dsn, redis_url, stream, monkeypatch
+):
+    one = batch(intercept())
+    tries: list[int] = []
+    applied = apply.apply_batches
+
+    async def watched(connection, batches):
+        tries.append(len(batches))
+        return await applied(connection, batches)
+
+    def claims() -> int:
+        return stream.info("commandstats")["cmdstat_xautoclaim"]["calls"]
+
+    monkeypatch.setattr(apply, "apply_batches", watched)
+    impatient = IngestLimits(block_s=0.02, claim_every_s=0.0, claim_idle_s=0.0)
+    async with an_ingest(pg_dsn, redis_url, impatient) as ingest, draining(ingest):
+        async with intercepts_locked(pg, pg_dsn, lambda: send(stream, one)):
+            before = claims()
+            await eventually(lambda: claims() > before + 3)
+        await eventually(lambda: confirmed(stream, one))
+    assert tries == [1]
+
+
 async def test_a_stream_that_is_deleted_is_made_again(pg, pg_dsn, redis_url, stream):
     """Redis restarted empty, or somebody flushed it: while the drain waits for entries, and between its questions."""
     async with an_ingest(pg_dsn, redis_url) as ingest, draining(ingest):
@@ -214,20 +262,14 @@ async def test_redis_away_is_said_once_and_waited_for(own_stores):
 
 async def test_a_drain_that_is_cancelled_finishes_the_batches_at_hand(pg, pg_dsn, redis_url, stream):
     one = batch(intercept())
-    other = await asyncpg.connect(pg_dsn)
     async with an_ingest(pg_dsn, redis_url) as ingest:
-        async with other.transaction():
-            await other.execute("LOCK TABLE intercept IN ACCESS EXCLUSIVE MODE")
-            task = asyncio.create_task(ingest.drain(3600))
-            send(stream, one)
-            # Redis counts the batch as pending a moment before the drain has it in its hands: the lock tells.
-            await eventually_async(lambda: pg.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"))
+        task = asyncio.create_task(ingest.drain(3600))
+        async with intercepts_locked(pg, pg_dsn, lambda: send(stream, one)):
             task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
     assert confirmed(stream, one)
     assert await pg.fetchval("SELECT count(*) FROM intercept") == 1
-    await other.close()
 
 
 async def test_a_drain_cannot_be_held_up_by_postgresql_when_it_is_cancelled(own_stores):
