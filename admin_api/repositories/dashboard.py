@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from admin_api.repositories.bindings import BANNED
 from admin_api.schemas.dashboard import InterceptedKey, NewBinding, TopIntercepted, Total, Totals
 
 COUNT_MAX = 10_000
@@ -19,15 +20,18 @@ TOP = 10
 NEWEST = 10
 WINDOW = timedelta(hours=24)
 
-_COUNTS = text("""
+# A ban that is over leaves its row as it is: of `most` of them it is counted how many still hold.
+_COUNTS = text(f"""
 SELECT (SELECT count(*) FROM (SELECT 1 FROM binding LIMIT :most) b) AS bindings,
-       (SELECT count(*) FROM (SELECT 1 FROM binding WHERE status = 'banned' LIMIT :most) b) AS banned,
+       banned.ever AS banned_ever, banned.still AS banned,
        (SELECT count(*) FROM (SELECT 1 FROM binding_archive LIMIT :most) a) AS archived,
        (SELECT count(*) FROM (SELECT 1 FROM intercept LIMIT :most) i) AS intercepts
-""")
+FROM (SELECT count(*) AS ever, count(*) FILTER (WHERE banned) AS still
+      FROM (SELECT {BANNED} AS banned FROM binding b WHERE status = 'banned' LIMIT :most) b) banned
+""")  # noqa: S608 - a closed text
 _ESTIMATES = text("""
 SELECT (SELECT reltuples FROM pg_class WHERE oid = 'binding'::regclass)::bigint AS bindings,
-       (SELECT reltuples FROM pg_class WHERE oid = 'ix_binding_banned'::regclass)::bigint AS banned,
+       (SELECT reltuples FROM pg_class WHERE oid = 'ix_binding_banned'::regclass)::bigint AS banned_ever,
        (SELECT reltuples FROM pg_class WHERE oid = 'binding_archive'::regclass)::bigint AS archived,
        (SELECT sum(greatest(c.reltuples, 0)) FROM pg_inherits p JOIN pg_class c ON c.oid = p.inhrelid
         WHERE p.inhparent = 'intercept'::regclass)::bigint AS intercepts
@@ -42,12 +46,12 @@ WITH newest AS MATERIALIZED (
 SELECT top.*, b.id AS binding_id, (SELECT count(*) FROM newest) AS seen, (SELECT min(at) FROM newest) AS oldest
 FROM top LEFT JOIN binding b USING (key_hash) ORDER BY top.intercepts DESC, key_hash
 """)
-_NEWEST = text("""
-SELECT b.id, b.key_hash, b.key_hint, b.status, b.first_used_at,
+_NEWEST = text(f"""
+SELECT b.id, b.key_hash, b.key_hint, CASE WHEN {BANNED} THEN 'banned' ELSE 'active' END AS status, b.first_used_at,
        ARRAY(SELECT network::text FROM binding_network WHERE binding_id = b.id ORDER BY id LIMIT 8) AS networks
 FROM (SELECT * FROM binding ORDER BY first_used_at DESC, id DESC LIMIT :newest) b
 ORDER BY b.first_used_at DESC, b.id DESC
-""")
+""")  # noqa: S608 - a closed text
 
 
 async def totals(session: AsyncSession) -> Totals:
@@ -58,7 +62,9 @@ async def totals(session: AsyncSession) -> Totals:
         counted = getattr(counts, name)
         return Total(counted, estimated=False) if counted <= COUNT_MAX else _estimated(getattr(estimates, name))
 
-    bindings, banned = total("bindings"), total("banned")
+    bindings, banned = total("bindings"), total("banned_ever")
+    if counts.banned_ever:
+        banned = Total(round(banned.count * counts.banned / counts.banned_ever), banned.estimated)
     active = Total(max(0, bindings.count - banned.count), bindings.estimated or banned.estimated)
     return Totals(bindings, active, banned, total("archived"), total("intercepts"))
 

@@ -67,7 +67,13 @@ async def test_todays_figures_are_those_of_all_gateways(api, redis_url):
 
 async def test_bindings_are_counted_by_status_and_the_newest_are_shown(api, admin_pg):
     await admin_pg.execute(BINDINGS, 30)
-    await admin_pg.execute("UPDATE binding SET status = 'banned' WHERE id IN (SELECT id FROM binding LIMIT 4)")
+    await admin_pg.execute(
+        "UPDATE binding SET status = 'banned' WHERE id IN (SELECT id FROM binding ORDER BY id DESC LIMIT 4)"
+    )
+    await admin_pg.execute(
+        "UPDATE binding SET status = 'banned', ban_expires_at = now() - interval '1 s' WHERE id IN "
+        "(SELECT id FROM binding WHERE status = 'active' ORDER BY first_used_at DESC LIMIT 3)"
+    )
     newest = await new_binding(admin_pg, os.urandom(32), last_used_at=time.time() + 60)
     await admin_pg.execute(
         "INSERT INTO binding_network (binding_id, network, source) VALUES ($1, '10.0.0.0/24', 'operator')", newest
@@ -77,6 +83,7 @@ async def test_bindings_are_counted_by_status_and_the_newest_are_shown(api, admi
     assert (totals["bindings"], totals["active"], totals["banned"]) == ((31, False), (27, False), (4, False))
     assert len(found["newest_bindings"]) == 10
     assert (found["newest_bindings"][0]["id"], found["newest_bindings"][0]["networks"]) == (newest, ["10.0.0.0/24"])
+    assert {binding["status"] for binding in found["newest_bindings"][:4]} == {"active"}, "a ban that is over is none"
     times = [binding["first_used_at"] for binding in found["newest_bindings"]]
     assert times == sorted(times, reverse=True)
 
