@@ -3,12 +3,11 @@
 Where it stands in the walk: reads go to `repositories`, writes to `operations`; keys come in bodies only.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any
 
-import msgspec
 from litestar import Controller, Request, Response, get, post, put
 from litestar.di import NamedDependency, Provide
 from litestar.openapi.spec import OpenAPIMediaType, OpenAPIType, Operation, RequestBody, Schema
@@ -18,6 +17,7 @@ from litestar.response import Stream
 from admin_api import keys
 from admin_api.actors import Actor, Scope
 from admin_api.errors import InvalidInput, NotFound, Stale
+from admin_api.export import as_file, as_json_lines
 from admin_api.guards import requires
 from admin_api.openapi import problems
 from admin_api.operations import bindings as operations
@@ -50,7 +50,6 @@ from admin_api.schemas.bindings import (
 )
 from admin_api.schemas.common import NO_NUL, Results, refuse_beyond_calendar
 
-EXPORT_CHUNK_BYTES = 64 * 1024
 IMPORT_MAX_BYTES = 1024 * 1024 * 1024
 JSON_LINES = "application/x-ndjson"
 EXAMPLE_LINE = '{"key": "sk-…", "networks": ["203.0.113.0/24"], "note": "office"}'
@@ -113,15 +112,15 @@ class BindingReads(Controller):
         limit: Limit = 50,
         cursor: Cursor = None,
     ) -> BindingPage:
-        """Filters and sort orders are indexed, but for ``note``."""
+        """Filters and sort orders are indexed; ``note`` is looked for in every note there is."""
         async with rooms.sessions() as session:
             return await repository.page(session, wanted, Paging(sort, order, limit, cursor))
 
     @get("/export", summary="Export bindings as JSON lines", media_type=JSON_LINES, responses=problems())
     async def export(self, rooms: AdminRooms, wanted: Wanted) -> Stream:
         """Exactly the bindings that the same filter lists, by id; each line is one that an import takes."""
-        headers = {"content-disposition": 'attachment; filename="bindings.jsonl"'}
-        return Stream(_lines(rooms, wanted), media_type=JSON_LINES, headers=headers)
+        rows = _rows(rooms, wanted)
+        return await as_file(rows, as_json_lines(rows), name="bindings.jsonl", media_type=JSON_LINES)
 
     @get("/{binding_id:int}", summary="One binding with all its networks", responses=problems(NotFound))
     async def one(self, rooms: AdminRooms, binding_id: IdInPath) -> Response[BindingView]:
@@ -235,15 +234,10 @@ class Decisions(Controller):
             return await decisions.decide(session, rooms.credentials, rooms.settings.initial_live_settings(), data)
 
 
-async def _lines(rooms: AdminRooms, wanted: BindingFilter) -> AsyncIterator[bytes]:
-    buffer = bytearray()
+async def _rows(rooms: AdminRooms, wanted: BindingFilter) -> AsyncGenerator[BindingView, None]:
     async with rooms.sessions() as session:
         async for view in repository.every(session, wanted):
-            buffer += msgspec.json.encode(view) + b"\n"
-            if len(buffer) >= EXPORT_CHUNK_BYTES:
-                yield bytes(buffer)
-                buffer.clear()
-    yield bytes(buffer)
+            yield view
 
 
 def _etag(view: BindingView) -> str:

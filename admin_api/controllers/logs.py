@@ -1,12 +1,11 @@
 """``/logs``: the intercepts, page by page, and exactly the same as a file."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
 from typing import Annotated
 
 import msgspec
 from litestar import Controller, get
-from litestar.background_tasks import BackgroundTask
 from litestar.di import NamedDependency, Provide
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import OpenAPIResponse, Operation
@@ -126,12 +125,7 @@ class LogsController(Controller):
         else:
             pieces = export.as_json_lines(rows, bom=bom)
         name = f"sentinel-intercepts-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.{form.value}"
-        return Stream(
-            _begun(await anext(pieces), pieces),
-            media_type=MEDIA_TYPES[form],
-            headers={"content-disposition": f'attachment; filename="{name}"', "cache-control": "no-store"},
-            background=BackgroundTask(_close, rows),
-        )
+        return await export.as_file(rows, pieces, name=name, media_type=MEDIA_TYPES[form])
 
 
 def moment(given: str | None, field: str) -> datetime | None:
@@ -153,19 +147,7 @@ def _network(written: str) -> networks.IPNetwork:
         raise InvalidInput(str(fault), faults=[{"field": "network", "detail": str(fault)}]) from None
 
 
-async def _rows(rooms: AdminRooms, wanted: LogFilter) -> AsyncIterator[InterceptView]:
+async def _rows(rooms: AdminRooms, wanted: LogFilter) -> AsyncGenerator[InterceptView, None]:
     async with rooms.sessions.begin() as session:
         async for row in repository.every(session, wanted):
             yield row
-
-
-async def _begun(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The first piece was asked for before the answer began, so that an absent store is an error and no empty file."""
-    yield first
-    async for piece in rest:
-        yield piece
-
-
-async def _close(rows: AsyncIterator[InterceptView]) -> None:
-    """Where a client left in the middle, the cursor is closed here and not by the garbage collector."""
-    await rows.aclose()  # type: ignore[attr-defined] # it is a generator

@@ -1,5 +1,6 @@
 """``/logs/export``: exactly what the filter lets through, streamed, and harmless to spreadsheets."""
 
+import asyncio
 import contextlib
 import csv
 import io
@@ -8,6 +9,7 @@ import os
 from datetime import UTC, datetime
 
 import pytest
+from litestar.testing import RequestFactory
 
 from admin_api import export
 from admin_api.schemas.logs import InterceptView
@@ -105,7 +107,7 @@ async def test_all_rows_of_a_large_export_arrive_in_order(api, admin_pg):
     assert paths == [f"/{number}" for number in range(1, 20_001)]
 
 
-async def test_rows_are_fetched_as_they_are_sent_and_a_client_that_leaves_ends_the_export(api, admin_pg):
+async def test_rows_are_fetched_as_they_are_sent_and_no_cursor_stays_open_when_the_client_leaves(api, admin_pg):
     """60 MB do not fit into what lies between the server and a client that does not read.
 
     The pieces are held until the cursor was seen: httpx closes the connection with an iterator that is let go.
@@ -124,6 +126,36 @@ async def test_rows_are_fetched_as_they_are_sent_and_a_client_that_leaves_ends_t
 
 async def none_open(admin_pg) -> bool:
     return await admin_pg.fetchval(CURSORS) == 0
+
+
+async def test_a_client_that_leaves_ends_the_reading():
+    """Of rows without end, so that nothing else ends it; the client leaves while a piece is being sent."""
+    left = asyncio.Event()
+    ended = False
+
+    async def endless():
+        nonlocal ended
+        try:
+            while True:
+                yield ROW
+        finally:
+            ended = True
+
+    async def send(message) -> None:
+        if message["type"] == "http.response.body":
+            left.set()
+        await asyncio.sleep(0)
+
+    async def receive():
+        await left.wait()
+        return {"type": "http.disconnect"}
+
+    rows = endless()
+    file = await export.as_file(rows, export.as_json_lines(rows), name="rows.jsonl", media_type="application/jsonl")
+    response = file.to_asgi_response(None, request=RequestFactory().get())
+    async with asyncio.timeout(30):
+        await response({"type": "http"}, receive, send)
+    assert ended
 
 
 async def test_pieces_come_before_the_rows_have_ended():
