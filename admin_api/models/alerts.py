@@ -94,6 +94,7 @@ class AlertDeliveryRow(Row):
         CheckConstraint("jsonb_typeof(attempts) = 'array'", name="attempts_is_list"),
         Index("uq_alert_delivery_alert_id", "alert_id", "target_id", unique=True),
         Index("ix_alert_delivery_target_id", "target_id"),
+        Index("ix_alert_delivery_dead", "alert_id", postgresql_where=text("state = 'dead'")),
         Index("ix_alert_delivery_due", "next_at", postgresql_where=text("state = 'pending'")),
     )
 

@@ -33,6 +33,8 @@ class BindingRow(Row):
         CheckConstraint("mode IN ('enforce', 'observe')", name="mode_known"),
         Index("ix_binding_last_used_at", "last_used_at", "id"),
         Index("ix_binding_banned", "id", postgresql_where=text("status = 'banned'")),
+        Index("ix_binding_mode", "mode", "id", postgresql_where=text("mode IS NOT NULL")),
+        Index("ix_binding_noted", "id", postgresql_where=text("note <> ''")),
         Index("ix_binding_first_used_at", "first_used_at", "id"),
         Index("ix_binding_intercept_count", "intercept_count", "id"),
         Index("ix_binding_request_count", "request_count", "id"),
@@ -92,6 +94,13 @@ class BindingArchiveRow(Row):
         Index("ix_binding_archive_key_hash", "key_hash", "archived_at"),
         Index("ix_binding_archive_archived_at", "archived_at", "id"),
         Index("ix_binding_archive_binding_id", "binding_id", "id"),
+        Index("ix_binding_archive_restored", "archived_at", "id", postgresql_where=text("restored_at IS NOT NULL")),
+        Index(
+            "ix_binding_archive_key_hint",
+            func.lower(text("key_hint")).label("hint"),
+            "archived_at",
+            postgresql_ops={"hint": "text_pattern_ops"},
+        ),
     )
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)

@@ -22,6 +22,7 @@ class InterceptRow(Row):
         Index("ix_intercept_key_hash", "key_hash", "at"),
         Index("ix_intercept_client", "client", "at"),
         Index("ix_intercept_reason", "reason", "at", "event_id"),
+        Index("ix_intercept_gateway", "gateway", "at"),
         Index("ix_intercept_observed", "at", "event_id", postgresql_where=text("NOT enforced")),
         Index(
             "ix_intercept_key_hint",

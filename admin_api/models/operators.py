@@ -35,8 +35,8 @@ class AdminUserRow(Row):
 
 
 class AdminSessionRow(Row):
-    """Where an operator is signed in. The refresh token lies here as SHA-256 only, and the one before it, so that a
-    stolen token that is used again is noticed."""
+    """Where an operator is signed in. Of the refresh token only the SHA-256 lies here: the signed token of a session
+    that has another was used before, and ends it."""
 
     __tablename__ = "admin_session"
     __table_args__ = (Index("ix_admin_session_user_id", "user_id", "created_at"),)
@@ -44,7 +44,6 @@ class AdminSessionRow(Row):
     id: Mapped[UUID] = mapped_column(primary_key=True)
     user_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("admin_user.id", ondelete="CASCADE"))
     refresh_hash: Mapped[bytes] = mapped_column(BYTEA, unique=True)
-    used_refresh_hash: Mapped[bytes | None] = mapped_column(BYTEA)
     created_at: Mapped[datetime] = mapped_column(Moment, server_default=NOW)
     used_at: Mapped[datetime] = mapped_column(Moment, server_default=NOW)
     expires_at: Mapped[datetime] = mapped_column(Moment)
@@ -79,6 +78,8 @@ class AdminAuditRow(Row):
         CheckConstraint("actor_kind IN ('user', 'token', 'system', 'local')", name="actor_kind_known"),
         Index("ix_admin_audit_subject", "subject_kind", "subject_id", "id"),
         Index("ix_admin_audit_actor", "actor", "id"),
+        Index("ix_admin_audit_action", "action", "id", postgresql_ops={"action": "text_pattern_ops"}),
+        Index("ix_admin_audit_at", "at", "id"),
     )
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)

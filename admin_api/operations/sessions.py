@@ -93,7 +93,7 @@ async def refresh(rooms: AdminRooms, refresh_token: str, visitor: Visitor) -> Ad
             await audit.record(session, actor, "session:revoke", "session", session_id, reason=reason)
         else:
             successor = access_tokens.issue_refresh(secret, session_id)
-            row.used_refresh_hash, row.refresh_hash = row.refresh_hash, token_hash(successor)
+            row.refresh_hash = token_hash(successor)
             row.used_at = func.now()
             row.expires_at = func.now() + timedelta(days=rooms.settings.session_days)
     if stolen:

@@ -10,7 +10,7 @@ Rules for whoever edits this file:
 """
 
 import ipaddress
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -48,7 +48,7 @@ CROSS JOIN LATERAL (SELECT count(*) AS network_count FROM binding_network WHERE 
 """
 
 RARE_MAX = 5000
-"""Bindings of one hint that are read and sorted for a page: some tens of milliseconds."""
+"""Bindings of one hint, mode, … that are read and sorted for a page: some tens of milliseconds."""
 
 SORTS: dict[BindingSort, type] = {
     BindingSort.ID: int,
@@ -81,7 +81,7 @@ class Paging(msgspec.Struct, frozen=True):
 
 async def page(session: AsyncSession, wanted: BindingFilter, paging: Paging) -> BindingPage:
     """Raises InvalidInput for a cursor of another list."""
-    statement, values = page_statement(wanted, paging, rare_hint=await _is_rare(session, wanted.hint))
+    statement, values = page_statement(wanted, paging, rare=await _rare(session, wanted))
     rows = (await session.execute(text(statement), values)).all()
     items = [view(row) for row in rows[: paging.limit]]
     if len(rows) <= paging.limit:
@@ -90,13 +90,16 @@ async def page(session: AsyncSession, wanted: BindingFilter, paging: Paging) -> 
     return BindingPage(items, cursors.encode(_made_for(paging), getattr(last, paging.sort.value), last.id))
 
 
-def page_statement(wanted: BindingFilter, paging: Paging, *, rare_hint: bool = False) -> tuple[str, dict[str, Any]]:
+def page_statement(
+    wanted: BindingFilter, paging: Paging, *, rare: "Indexed | None" = None
+) -> tuple[str, dict[str, Any]]:
     """The text and its parameters; one row more than the page, to know whether there is a next one.
 
-    ``rare_hint``: few bindings have the wanted hint, so they are all read and sorted.
+    ``rare``: so few bindings are in this index of `INDEXED` that they are all read and sorted.
     """
     conditions, values = _conditions(wanted)
-    source = _OF_HINT if rare_hint else "binding"
+    # OFFSET 0 keeps the planner from walking a sort order through what is outside.
+    source = f"(SELECT * FROM binding WHERE {rare.condition} OFFSET 0)" if rare else "binding"  # noqa: S608 - the same
     column, direction = f"b.{paging.sort.value}", paging.order.value
     by = "b.id" if paging.sort is BindingSort.ID else f"{column} {direction}, b.id"
     if paging.cursor is not None:
@@ -115,14 +118,23 @@ SELECT {COLUMNS}, networks, network_count FROM b {NETWORKS} ORDER BY {by} {direc
     return statement, values
 
 
-async def _is_rare(session: AsyncSession, hint: str | None) -> bool:
-    """Whether to read all bindings of a hint: PostgreSQL takes no hint for rarer than one in a hundred if a bucket of
-    its statistics begins with it, and would look for a page of those along the sort order, through half the table.
+async def _rare(session: AsyncSession, wanted: BindingFilter) -> "Indexed | None":
+    """Which of the wanted has so few bindings that all of them are to be read.
+
+    Where PostgreSQL takes them for many, or for evenly spread, it looks for a page of them along the sort order, and
+    that is half the table if they are not: a hint counts as one in a hundred if a bucket of the statistics begins with
+    it, and of the keys that are banned none was used lately.
     """
-    if hint is None:
-        return False
-    values = {"hint": like_prefix(hint.lower()), "limit": RARE_MAX + 1}
-    return int((await session.execute(_COUNT_OF_HINT, values)).scalar_one()) <= RARE_MAX
+    _, values = _conditions(wanted)
+    for name, indexed in INDEXED.items():
+        if not indexed.serves(wanted):
+            continue
+        counted = f"SELECT FROM binding WHERE {indexed.condition} {indexed.order} LIMIT :limit"
+        given = {"limit": RARE_MAX + 1} | ({name: values[name]} if f":{name}" in indexed.condition else {})
+        found = await session.execute(text(f"SELECT count(*) FROM ({counted}) found"), given)  # noqa: S608 - closed
+        if int(found.scalar_one()) <= RARE_MAX:
+            return indexed
+    return None
 
 
 async def every(session: AsyncSession, wanted: BindingFilter) -> AsyncIterator[BindingView]:
@@ -236,16 +248,26 @@ def _escaped(wanted: str) -> str:
 
 _networks = msgspec.json.Decoder(list[BoundNetwork])
 
-# OFFSET 0 keeps the planner from walking a sort order through what is outside.
-_OF_HINT = "(SELECT * FROM binding WHERE lower(key_hint) LIKE :hint OFFSET 0)"
-_COUNT_OF_HINT = text("""
-SELECT count(*) FROM (
-    SELECT FROM binding WHERE lower(key_hint) LIKE :hint ORDER BY lower(key_hint) USING ~<~ LIMIT :limit
-) found
-""")
+
+class Indexed(msgspec.Struct, frozen=True):
+    """What an index has together; ``order`` where counting would not take the index otherwise."""
+
+    condition: str
+    serves: Callable[[BindingFilter], bool]
+    order: str = ""
+
+
+INDEXED = {
+    "hint": Indexed(
+        "lower(key_hint) LIKE :hint", lambda wanted: wanted.hint is not None, "ORDER BY lower(key_hint) USING ~<~"
+    ),
+    "mode": Indexed("mode = :mode", lambda wanted: wanted.mode not in (None, BindingMode.INHERIT)),
+    "status": Indexed("status = 'banned'", lambda wanted: wanted.status is BindingStatus.BANNED),
+    "note": Indexed("note <> ''", lambda wanted: wanted.note is not None),
+}
 
 _FILTERS = {
-    "note": "b.note ILIKE :note",
+    "note": "b.note <> '' AND b.note ILIKE :note",
     "hint": "lower(b.key_hint) LIKE :hint",
     "fingerprint": "b.key_hash = :fingerprint",
     "network": "b.id IN (SELECT binding_id FROM binding_network WHERE network && CAST(:network AS inet))",

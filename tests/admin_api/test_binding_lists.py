@@ -14,7 +14,7 @@ from admin_api.repositories import archive, cursors
 from admin_api.repositories import bindings as repository
 from admin_api.repositories.archive import ArchiveFilter
 from admin_api.repositories.bindings import BindingFilter, Paging
-from admin_api.schemas.bindings import BindingSort, BindingStatus, Order
+from admin_api.schemas.bindings import BindingMode, BindingSort, BindingStatus, Order
 from tests.admin_api.binding_rows import LONG_AGO, bind, bind_many, connected, identity, new_key
 
 pytestmark = pytest.mark.anyio
@@ -162,7 +162,19 @@ async def test_an_export_is_exactly_the_filtered_list(api, admin_dsn):
     lines = [json.loads(line) for line in answer.text.splitlines()]
     assert [line["id"] for line in lines] == [*inside, many]
     assert len(lines[-1]["networks"]) == 40
+    assert answer.headers["cache-control"] == "no-store"
     assert (await api.get("/bindings/export", params={"hint": "none"})).text == ""
+
+
+async def test_an_export_that_cannot_be_read_is_an_error_and_no_empty_file(api, admin_dsn):
+    async with connected(admin_dsn) as pg:
+        await pg.execute("ALTER TABLE binding RENAME TO gone")
+        try:
+            answer = await api.get("/bindings/export")
+        finally:
+            await pg.execute("ALTER TABLE gone RENAME TO binding")
+    assert answer.status_code == 500
+    assert answer.headers["content-type"] == "application/problem+json"
 
 
 # --- the index behind each list --------------------------------------------------------------------------------------
@@ -235,38 +247,56 @@ async def test_each_sort_and_selective_filter_is_answered_by_its_index(explain):
         (BindingFilter(fingerprint=b"x" * 32), "uq_binding_key_hash"),
         (BindingFilter(status=BindingStatus.BANNED), "ix_binding_banned"),
         (BindingFilter(used_from=datetime(2027, 1, 1, tzinfo=UTC)), "ix_binding_last_used_at"),
+        (BindingFilter(mode=BindingMode.OBSERVE), "ix_binding_mode"),
+        (BindingFilter(note="office"), "ix_binding_noted"),
     ):
         assert index in await explain(*repository.page_statement(wanted, Paging())), index
     for wanted, index in (
         (ArchiveFilter(), "ix_binding_archive_archived_at"),
         (ArchiveFilter(fingerprint=b"x" * 32), "ix_binding_archive_key_hash"),
+        (ArchiveFilter(hint="a3f2"), "ix_binding_archive_key_hint"),
+        (ArchiveFilter(restored=True), "ix_binding_archive_restored"),
     ):
         assert index in await explain(*archive.page_statement(wanted, 50, None)), index
 
 
-async def test_a_rare_hint_is_never_looked_for_along_a_sort_order(explain):
-    """The planner's guess of how many have a hint is off by hundreds: a page of those few would read half the table."""
-    wanted = BindingFilter(hint="a")
-    for sort in BindingSort:
-        plan = await explain(*repository.page_statement(wanted, Paging(sort), rare_hint=True))
-        assert "ix_binding_key_hint" in plan
-        assert INDEX_OF[sort] not in plan.split("Index Cond: (binding_id")[0], plan
-    common = await explain(*repository.page_statement(wanted, Paging()))
+FEW = {
+    "hint": (BindingFilter(hint="a"), "ix_binding_key_hint"),
+    "mode": (BindingFilter(mode=BindingMode.OBSERVE), "ix_binding_mode"),
+    "status": (BindingFilter(status=BindingStatus.BANNED), "ix_binding_banned"),
+    "note": (BindingFilter(note="a"), "ix_binding_noted"),
+}
+
+
+async def test_what_few_have_is_never_looked_for_along_a_sort_order(explain):
+    """The planner's guess of how many have a hint is off by hundreds, and it does not know that banned keys are those
+    that were not used lately: a page of those few would read half the table."""
+    for name, indexed in repository.INDEXED.items():
+        wanted, index = FEW[name]
+        for sort in BindingSort:
+            plan = await explain(*repository.page_statement(wanted, Paging(sort), rare=indexed))
+            assert index in plan
+            walked = INDEX_OF[sort] in plan.split("Index Cond: (binding_id")[0]
+            assert not walked, plan
+    common = await explain(*repository.page_statement(FEW["hint"][0], Paging()))
     assert "ix_binding_last_used_at" in common, "of a common one the first page is found at once there"
 
 
-async def test_pages_of_rare_and_of_common_hints_hold_the_same(api, admin_dsn, monkeypatch):
+@pytest.mark.parametrize("name", FEW)
+async def test_pages_of_what_few_and_of_what_many_have_hold_the_same(api, admin_dsn, monkeypatch, name):
+    wanted, _ = FEW[name]
     engine = create_async_engine("postgresql+asyncpg://", async_creator=lambda: asyncpg.connect(admin_dsn))
     async with connected(admin_dsn) as pg:
         await bind_many(pg, 12)
-        hint = str(await pg.fetchval("SELECT left(key_hint, 1) FROM binding LIMIT 1"))
+        await pg.execute("UPDATE binding SET key_hint = 'A…', mode = 'observe', status = 'banned', note = 'a' || id"
+                         " WHERE id % 3 = 0")  # fmt: skip
     statements: list[str] = []
     event.listen(engine.sync_engine, "before_cursor_execute", lambda *facts: statements.append(facts[2]))
     shown = []
     async with AsyncSession(engine) as session:
         for rare_max in (repository.RARE_MAX, 0):
             monkeypatch.setattr(repository, "RARE_MAX", rare_max)
-            shown.append(await repository.page(session, BindingFilter(hint=hint), Paging(limit=2)))
+            shown.append(await repository.page(session, wanted, Paging(limit=2)))
     await engine.dispose()
     assert shown[0] == shown[1]
     assert shown[0].items

@@ -97,7 +97,7 @@ async def test_partitions_have_the_indexes_and_are_made_ahead_by_the_migration(p
     assert f"intercept_{now:%Y_%m}" in {row["name"] for row in partitions}
     assert len(partitions) == 4
     indexes = await pg.fetchval("SELECT count(*) FROM pg_indexes WHERE tablename = $1", f"intercept_{now:%Y_%m}")
-    assert indexes == 7
+    assert indexes == 8
 
 
 async def test_versions_grow_over_unbinding_and_binding_again(pg):
