@@ -69,28 +69,28 @@ class Retention:
         await self._delete_from_default(keep_from)
         return dropped
 
-    async def _days(self, connection: Connection) -> int:
-        return (await live.settings(connection, self._initial)).log_retention_days
-
     async def _months(self, keep_from: datetime) -> list[str]:
         names = await self._postgres.run(lambda connection: connection.fetch(_MONTHS_SQL), limit_s=LIMIT_S)
         return [row["relname"] for row in names if _ends_by(row["relname"], keep_from)]
 
     async def _drop(self, month: str) -> bool:
-        async def work(connection: Connection) -> None:
+        """False: it is read all the time, or another run was faster."""
+
+        async def work(connection: Connection) -> bool:
             async with connection.transaction():
                 await connection.execute(f"SET LOCAL lock_timeout = {LOCK_WAIT_MS}")
                 await connection.execute("LOCK TABLE intercept IN ACCESS EXCLUSIVE MODE")
-                await connection.execute(f"DROP TABLE IF EXISTS {month}")
+                if await connection.fetchval("SELECT to_regclass($1)", month) is None:
+                    return False
+                await connection.execute(f"DROP TABLE {month}")
+                return True
 
         for tried in range(1, self._tries + 1):
             try:
-                await self._postgres.run(work, limit_s=LIMIT_S)
+                return await self._postgres.run(work, limit_s=LIMIT_S)
             except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
                 if tried < self._tries:
                     await asyncio.sleep(self._pause_s)
-            else:
-                return True
         log.warning("a month of the intercept log is not dropped while it is read, trying again later", month=month)
         return False
 
