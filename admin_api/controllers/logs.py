@@ -1,6 +1,7 @@
 """``/logs``: the intercepts, page by page, and exactly the same as a file."""
 
 from collections.abc import AsyncGenerator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -67,6 +68,7 @@ def log_filter(
     )
 
 
+@dataclass
 class ExportOperation(Operation):
     """Litestar declares one content type an answer; this one has two."""
 

@@ -23,6 +23,8 @@ pytestmark = pytest.mark.anyio
 EXAMPLES = int(os.environ.get("OPENAPI_EXAMPLES", "6"))
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 
+EXPORTS = {"/logs/export": {"text/csv", "application/jsonl"}, "/bindings/export": {"application/x-ndjson"}}
+
 # They end the session that asks, or make the client sign in anew; what they refuse is tested on its own.
 ENDING = {"/admin/api/logout", "/admin/api/me/password"}
 
@@ -45,6 +47,12 @@ async def test_the_document_names_every_path_with_its_refusals(api: httpx.AsyncC
         for method, operation in operations.items():
             if not path.endswith(("/login", "/refresh")):
                 assert {"401", "403"} & operation["responses"].keys(), (method, path)
+
+
+async def test_the_document_names_every_form_of_an_export(api: httpx.AsyncClient):
+    paths = (await api.get("/openapi/openapi.json")).json()["paths"]
+    for path, forms in EXPORTS.items():
+        assert paths[f"/admin/api{path}"]["get"]["responses"]["200"]["content"].keys() == forms
 
 
 async def test_nothing_that_the_document_allows_is_a_fault_or_a_surprise(api: httpx.AsyncClient, admin_url: str):
