@@ -26,9 +26,12 @@ QUESTIONS: dict[str, Callable[[random.Random], str]] = {
     "bindings in a /24": lambda chance: f"/bindings?network={_address(chance).rpartition('.')[0]}.0/24",
     "bindings by hint": lambda chance: f"/bindings?hint={chance.randrange(1 << 16):04x}",
     "banned bindings": lambda _: "/bindings?status=banned",
+    "bindings in observe mode": lambda _: "/bindings?mode=observe",
+    "bindings by their note": lambda chance: f"/bindings?note={chance.randrange(1 << 16):04x}",
     "intercepts, latest first": lambda _: "/logs",
     "intercepts of an address": lambda chance: f"/logs?network={_address(chance)}",
     "observed intercepts": lambda _: "/logs?enforced=false",
+    "intercepts of an unknown gateway": lambda chance: f"/logs?gateway=gone-{chance.randrange(1 << 16)}",
     "dashboard": lambda _: "/dashboard",
 }
 

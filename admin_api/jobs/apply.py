@@ -12,8 +12,6 @@ Rules for whoever edits this file:
 - The statements take arrays: their number does not depend on the number of events.
 """
 
-import functools
-import ipaddress
 import socket
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -32,7 +30,7 @@ arrive: the later to arrive raises the other's repeat count. So a flood makes on
 gateways' batches cross or a spool is replayed."""
 
 LEDGER_KEEP_DAYS = 14
-"""How long a batch's identity is remembered. An older batch cannot be told from a repeat: `check` refuses it."""
+"""How long a batch's identity is remembered. `letters.check` refuses an older one: it cannot be told from a repeat."""
 
 _TURN = 0x53454E54
 """The advisory lock's number: "SENT"."""
@@ -133,16 +131,8 @@ DELETE FROM ingest_batch WHERE batch_id IN (
 )
 """
 
-IDENTITY_BYTES = 16
-COUNT_MAX = 2**48
-"""More than any batch can count, and far from where sums overflow."""
-
 CONTENT_FAULTS = (asyncpg.DataError, asyncpg.ProgramLimitExceededError)
 """What asyncpg or PostgreSQL raise when they understand a statement but not a value in it."""
-
-
-class Poison(Exception):
-    """A batch that can never be applied: its content is wrong. The message says how, without quoting it."""
 
 
 class Applied(msgspec.Struct, frozen=True):
@@ -179,52 +169,6 @@ async def take_turn(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
     """Until the transaction ends nobody else applies; what the tables say of intercepts stands still."""
     await connection.execute(_BOUNDS_SQL)
     await connection.execute("SELECT pg_advisory_xact_lock($1)", _TURN)
-
-
-def check(batch: EventBatch, now: float) -> None:
-    """Raises Poison for what PostgreSQL would refuse, and for what is too old for the ledger to know.
-
-    It need not find everything: what PostgreSQL refuses all the same (see `CONTENT_FAULTS`) is found by trying.
-    """
-    if now - batch.at > (LEDGER_KEEP_DAYS - 1) * 86_400:
-        raise Poison("too old to tell whether it was applied before")
-    try:
-        _sized(batch.batch_id)
-        for intercept in batch.intercepts:
-            _sized(intercept.event_id)
-            _counted(intercept.repeat_count)
-            _addressed(intercept.client)
-            for network in intercept.bound_networks:
-                _network(network)
-            _moment(intercept.at)
-        for touch in batch.touches:
-            _counted(touch.requests)
-            _addressed(touch.last_ip)
-            _moment(touch.last_used_at)
-    except (ValueError, OverflowError, OSError) as fault:
-        raise Poison(
-            f"holds an impossible address, network, time, count or identity ({type(fault).__name__})"
-        ) from None
-
-
-def _sized(identity: bytes) -> None:
-    if len(identity) != IDENTITY_BYTES:
-        raise ValueError
-
-
-def _addressed(text: str) -> None:
-    """A fifth of what `ipaddress` takes, which every event would pay."""
-    socket.inet_pton(socket.AF_INET6 if ":" in text else socket.AF_INET, text)
-
-
-@functools.lru_cache(maxsize=10_000)
-def _network(text: str) -> None:
-    ipaddress.ip_network(text)
-
-
-def _counted(count: int) -> None:
-    if not 0 < count < COUNT_MAX:
-        raise ValueError
 
 
 def fold(intercepts: Iterable[Intercept]) -> list[Intercept]:
@@ -265,7 +209,7 @@ async def _insert(connection: "asyncpg.Connection[asyncpg.Record]", rows: Sequen
     await connection.execute(
         _INTERCEPTS_SQL,
         [row.event_id for row in rows],
-        [_moment(row.at) for row in rows],
+        [moment(row.at) for row in rows],
         [row.fingerprint for row in rows],
         [row.hint for row in rows],
         [row.client for row in rows],
@@ -304,7 +248,7 @@ async def _count_for_alerts(connection: "asyncpg.Connection[asyncpg.Record]", ev
             list(last_at),
             [enforced.get(key, 0) for key in last_at],
             [observed.get(key, 0) for key in last_at],
-            [_moment(at) for at in last_at.values()],
+            [moment(at) for at in last_at.values()],
         )
 
 
@@ -342,22 +286,27 @@ async def _touch(connection: "asyncpg.Connection[asyncpg.Record]", touches: Sequ
     status: str = await connection.execute(
         _TOUCHES_SQL,
         [touch.binding_id for touch in touches],
-        [_moment(touch.last_used_at) for touch in touches],
+        [moment(touch.last_used_at) for touch in touches],
         [touch.last_ip for touch in touches],
         [touch.requests for touch in touches],
     )
     return int(status.rpartition(" ")[2])
 
 
+def addressed(text: str) -> None:
+    """Raises ValueError or OSError for what is none. A fifth of what `ipaddress` takes, which every event would pay."""
+    socket.inet_pton(socket.AF_INET6 if ":" in text else socket.AF_INET, text)
+
+
 def _address(text: str) -> str | None:
     """None for what is none: no intercept is lost for want of its peer. Of a link-local one the zone stays away."""
     try:
         address = text.partition("%")[0]
-        _addressed(address)
+        addressed(address)
     except (ValueError, OSError):
         return None
     return address
 
 
-def _moment(at: float) -> datetime:
+def moment(at: float) -> datetime:
     return datetime.fromtimestamp(at, UTC)

@@ -3,7 +3,7 @@
 Where it stands in the walk: gateways' `outbox` → Redis stream → here → `apply` → rows. The outbox sends a batch again
 until it sees its done mark, so nothing here needs to be certain except that a mark is never set before the commit.
 
-An entry's way: read through the consumer group (it is pending now) → decoded and checked → applied in one transaction
+An entry's way: read through the consumer group (it is pending now) → opened (`letters`) → applied in one transaction
 with the ledger → noticed (`alerts` counts it) → in one MULTI marked done, acknowledged and deleted. Whatever dies
 between two of these steps, the entry stays pending, and after ``claim_idle_s`` any worker takes it over; the ledger
 makes the second time harmless.
@@ -21,7 +21,7 @@ Rules for whoever edits this file:
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -33,16 +33,14 @@ from redis.exceptions import RedisError, ResponseError
 
 from admin_api.jobs import apply, distinct
 from admin_api.jobs.alerts import Alerts
+from admin_api.jobs.letters import IDENTITY_BYTES, DeadLetter, Fields, Letter, opened, shares
 from admin_api.jobs.postgres import FAILURES, Connection, Postgres, describe
 from proxy_core import keyspace
 from proxy_core.circuit import Circuit
-from proxy_core.contracts import EventBatch
-from proxy_core.outbox import FIELD_BATCH, FIELD_ID
 
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
-Fields = dict[Any, Any]  # bytes to bytes; redis-py's types take no narrower dictionary
 
 DRAINS_MAX = 2
 """One that ends its turn and one that begins. More would only pile up while PostgreSQL hangs."""
@@ -72,27 +70,6 @@ class IngestLimits(msgspec.Struct, frozen=True):
     backoff_max_s: float = 2.0
     redis_pause_s: float = 0.5
     finish_s: float = 5.0
-
-
-class Letter(msgspec.Struct, frozen=True):
-    """An entry that was understood."""
-
-    entry_id: bytes
-    fields: Fields
-    batch: EventBatch
-
-    @property
-    def events(self) -> int:
-        return len(self.batch.intercepts) + len(self.batch.touches)
-
-
-class DeadLetter(msgspec.Struct, frozen=True):
-    """An entry that never can be applied. ``mark`` is what its gateway waits for, None if even that is missing."""
-
-    entry_id: bytes
-    fields: Fields
-    mark: bytes | None
-    fault: str
 
 
 class _Turn:
@@ -125,7 +102,6 @@ class Ingest:
         self._limits = limits or IngestLimits()
         self._alerts = alerts
         self._clock = clock
-        self._decode = msgspec.msgpack.Decoder(EventBatch).decode
         self._redis_state = Circuit("redis (event stream)", clock=time.monotonic)
         self._postgres_state = Circuit("postgresql (ingestion)", clock=time.monotonic)
         self._applying = asyncio.Lock()
@@ -224,13 +200,13 @@ class Ingest:
         letters: list[Letter] = []
         dead: list[DeadLetter] = []
         for entry_id, fields in entries:
-            letter = self._open(entry_id, fields or {})
+            letter = opened(entry_id, fields or {}, self._clock())
             if isinstance(letter, Letter):
                 letters.append(letter)
             else:
                 dead.append(letter)
         self._read = self._how_many(letters)
-        for share in _shares(letters, self._limits.events_max):
+        for share in shares(letters, self._limits.events_max):
             dead += await self._settle_share(share, turn)
         if dead:
             await self._asking(partial(self._bury, dead))
@@ -260,19 +236,6 @@ class Ingest:
         limits = self._limits
         of_one_size = len(letters) * limits.events_max // max(1, sum(letter.events for letter in letters))
         return max(min(limits.read_min, limits.read_max), min(of_one_size, limits.read_max))
-
-    def _open(self, entry_id: bytes, fields: Fields) -> Letter | DeadLetter:
-        mark = fields.get(FIELD_ID)
-        try:
-            batch = self._decode(fields.get(FIELD_BATCH, b""))
-            apply.check(batch, self._clock())
-        except apply.Poison as fault:
-            return DeadLetter(entry_id, fields, mark, str(fault))
-        except (msgspec.DecodeError, UnicodeDecodeError) as fault:
-            return DeadLetter(entry_id, fields, mark, f"not an event batch ({type(fault).__name__})")
-        if mark != batch.batch_id:
-            return DeadLetter(entry_id, fields, mark, "its identity is not the batch's")
-        return Letter(entry_id, fields, batch)
 
     async def _apply(self, letters: Sequence[Letter]) -> tuple[list[Letter], list[DeadLetter]]:
         """All together; one by one if PostgreSQL refuses a value in one of them. Raises `FAILURES` otherwise."""
@@ -330,7 +293,7 @@ class Ingest:
                     maxlen=keyspace.DEAD_LETTERS_MAX_LENGTH,
                     approximate=False,
                 )
-                if letter.mark is not None and len(letter.mark) == apply.IDENTITY_BYTES:
+                if letter.mark is not None and len(letter.mark) == IDENTITY_BYTES:
                     pipe.set(keyspace.event_done(letter.mark), b"", ex=keyspace.EVENT_DONE_TTL_S)
             _remove(pipe, [letter.entry_id for letter in dead])
             await pipe.execute()
@@ -352,20 +315,6 @@ class Ingest:
             return None
         self._redis_state.succeeded()
         return answer
-
-
-def _shares(letters: Sequence[Letter], events_max: int) -> Iterator[list[Letter]]:
-    """What goes into one transaction each, in order."""
-    share: list[Letter] = []
-    events = 0
-    for letter in letters:
-        if share and events + letter.events > events_max:
-            yield share
-            share, events = [], 0
-        share.append(letter)
-        events += letter.events
-    if share:
-        yield share
 
 
 def _remove(pipe: Any, entry_ids: Sequence[bytes]) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from admin_api.jobs import apply
+from admin_api.jobs import apply, letters
 from proxy_core.contracts import EventBatch, Reason
 from tests.admin_api.batches import KEY, NOW, batch, intercept, new_binding, touch
 
@@ -164,8 +164,8 @@ async def test_a_batch_that_fails_half_way_leaves_nothing_behind(pg):
     ],
 )
 def test_what_can_never_be_applied_is_refused_before_it_is_tried(wrong):
-    with pytest.raises(apply.Poison):
-        apply.check(wrong, NOW)
+    with pytest.raises(letters.Poison):
+        letters.check(wrong, NOW)
 
 
 async def test_the_ledger_forgets_old_batches_and_only_those(pg):
