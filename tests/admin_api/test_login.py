@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import math
+import time
 from collections.abc import AsyncIterator
 
 import asyncpg
@@ -117,10 +119,14 @@ async def test_wrong_passwords_are_refused_after_some(anonymous: httpx.AsyncClie
 
 
 async def test_thousand_attempts_at_once_are_counted_before_any_is_judged(anonymous: httpx.AsyncClient) -> None:
+    """On a slow machine the wait may end before the last of them has come: then one more is judged, and so on."""
+    began = time.monotonic()
     answers = await asyncio.gather(*(attempt(anonymous, WRONG) for _ in range(lockout.PAIR_FREE + 6)))
+    shortest_s = lockout.FIRST_WAIT_S - 1  # Redis counts whole seconds
+    waits_over = int(math.log2((time.monotonic() - began) / shortest_s + 1))
     statuses = [answer.status_code for answer in answers]
-    assert statuses.count(401) == lockout.PAIR_FREE
-    assert statuses.count(429) == 6
+    assert lockout.PAIR_FREE <= statuses.count(401) <= lockout.PAIR_FREE + waits_over
+    assert set(statuses) == {401, 429}
 
 
 async def test_flood_of_strangers_locks_nobody_out_elsewhere(anonymous: httpx.AsyncClient) -> None:

@@ -4,7 +4,8 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
-LIMIT_S = 30.0
+LIMIT_S = 60.0
+"""A process that is waited for has to load its libraries first, on a machine that may do much else."""
 
 
 async def eventually(condition: Callable[[], object]) -> None:
