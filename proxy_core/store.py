@@ -7,8 +7,6 @@ Rules for whoever edits this file:
 - The statements are text, at the end of this file; `tests/proxy_core/test_store.py` runs each on the migrated schema.
 - Whoever changes what a `Binding` shows draws ``version`` from ``binding_version_seq`` in the statement that locks
   the row: of two states of a key the later one then always has the higher version.
-- A time limit closes the connection. Cancelling asyncpg waits for the server to answer the cancellation, and a server
-  that hangs (SIGSTOP, dead network) never does.
 """
 
 import asyncio
@@ -20,6 +18,7 @@ from typing import Any, Literal, TypeVar
 import asyncpg
 import structlog
 
+from proxy_core.asking import FAILURES, Connection, ask, make_pool
 from proxy_core.circuit import Circuit, Clock
 from proxy_core.contracts import (
     Binding,
@@ -35,9 +34,6 @@ from proxy_core.errors import StoreUnavailable
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
-Connection = Any  # asyncpg's connection or its pool proxy; the stubs give them unrelated types
-# InternalClientError is what asyncpg says of a connection whose server died while it lay in the pool.
-FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
 OUR_FAULT = (asyncpg.SyntaxOrAccessError, asyncpg.DataError)
 CLAIM_ATTEMPTS = 5
 
@@ -57,15 +53,7 @@ class Store:
         cls, dsn: str, *, timeout_s: float, max_connections: int = 8, clock: Clock = time.monotonic
     ) -> "Store":
         """Returns at once, also while PostgreSQL is down: connections are made by the calls that need them."""
-        pool = await asyncpg.create_pool(
-            dsn,
-            min_size=0,
-            max_size=max_connections,
-            connection_class=_Connection,
-            max_inactive_connection_lifetime=300,
-            server_settings={"application_name": "sentinel-gateway", "jit": "off"},
-        )
-        return cls(pool, timeout_s=timeout_s, clock=clock)
+        return cls(await make_pool(dsn, "sentinel-gateway", max_connections), timeout_s=timeout_s, clock=clock)
 
     @property
     def available(self) -> bool:
@@ -139,9 +127,7 @@ class Store:
         self._circuit.enter()
         deadline = asyncio.get_running_loop().time() + self._timeout_s
         try:
-            async with asyncio.timeout_at(deadline):  # cancelling these two is harmless: nothing was asked yet
-                connection = await self._pool.acquire()
-            answer = await self._answer(connection, question, deadline)
+            answer = await ask(self._pool, question, deadline)
         except FAILURES as exc:
             if isinstance(exc, OUR_FAULT) and self._circuit.available:
                 detail = str(exc) if isinstance(exc, asyncpg.SyntaxOrAccessError) else ""  # else it may hold values
@@ -151,33 +137,9 @@ class Store:
         self._circuit.succeeded()
         return answer
 
-    async def _answer(
-        self, connection: Connection, question: Callable[[Connection], Awaitable[T]], deadline: float
-    ) -> T:
-        timer = asyncio.get_running_loop().call_at(deadline, connection.terminate)
-        try:
-            answer = await question(connection)
-        except asyncpg.PostgresError:
-            timer.cancel()  # it must not meet a connection that is somebody else's
-            await self._pool.release(connection)  # the server answered: the connection is sound
-            raise
-        except BaseException:
-            connection.terminate()
-            raise
-        finally:
-            timer.cancel()
-        await self._pool.release(connection)
-        return answer
-
     async def aclose(self) -> None:
         """Does not wait for the server: whoever still asks gets StoreUnavailable."""
         self._pool.terminate()
-
-
-class _Connection(asyncpg.Connection):
-    def get_reset_query(self) -> str:
-        """Nothing: no statement here changes the session, and the query would cost a round trip after each."""
-        return ""
 
 
 def _describe(exc: BaseException) -> str:
