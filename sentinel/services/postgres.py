@@ -94,12 +94,15 @@ class PostgresStore:
 
     def pause(self) -> None:
         """SIGSTOP to the server and all its back ends: connections stay open and nothing answers."""
-        for process_id in self._all_processes():
-            os.kill(process_id, signal.SIGSTOP)
+        self._signal_all(signal.SIGSTOP)
 
     def resume(self) -> None:
+        self._signal_all(signal.SIGCONT)
+
+    def _signal_all(self, sent: signal.Signals) -> None:
         for process_id in self._all_processes():
-            os.kill(process_id, signal.SIGCONT)
+            with contextlib.suppress(ProcessLookupError):  # a back end whose client is gone may have ended meanwhile
+                os.kill(process_id, sent)
 
     def _all_processes(self) -> list[int]:
         children = Path(f"/proc/{self._child.pid}/task/{self._child.pid}/children").read_text().split()

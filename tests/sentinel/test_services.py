@@ -9,6 +9,8 @@ import asyncpg
 import pytest
 import redis
 
+from sentinel.services import Stores
+from tests.support import databases
 from tests.support.processes import Sentinel, named, processes_of, sentinel
 from tests.support.waiting import eventually
 
@@ -99,3 +101,15 @@ def test_second_run_on_the_same_directory_says_that_it_is_in_use(data_dir: Path)
             assert second.wait() == 1
         assert f"{data_dir} is in use by process {running.process.pid}" in second.stderr
         assert running.process.poll() is None
+
+
+def test_a_back_end_that_ends_while_postgresql_is_paused_and_woken_is_no_fault(
+    own_stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was there when its number was read: here the first number that no process ever has."""
+    nobody = int(Path("/proc/sys/kernel/pid_max").read_text())
+    everybody = own_stores.postgres._all_processes
+    monkeypatch.setattr(own_stores.postgres, "_all_processes", lambda: [nobody, *everybody()])
+    own_stores.postgres.pause()
+    own_stores.postgres.resume()
+    assert databases.sql(own_stores.postgres, "SELECT 1") == "1"
