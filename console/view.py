@@ -13,6 +13,8 @@ Rules for whoever edits this file:
 - The URL is the state: what a page shows follows from `View.path`, `View.params` and `View.query` alone, so that Back,
   a reload and a copied link show the same.
 - The content is drawn into a hidden place and shown when it is whole; a slower, older drawing is given up.
+- Timers of a page begin with ``immediate=False``. One that begins at once waits for the browser's socket, and as soon
+  as anything waits for it NiceGUI answers with what is drawn by then: a list without its rows, which follow later.
 """
 
 import asyncio
@@ -164,7 +166,7 @@ class View:
         ui.on("sentinel_go", lambda event: self.visit(event.args["href"]))
         ui.on("sentinel_pop", self._popped)
         ui.on("sentinel_active", lambda _: self.session.touch())
-        ui.timer(SESSION_LOOK_S, self._look_at_session)
+        ui.timer(SESSION_LOOK_S, self._look_at_session, immediate=False)
         self.client.on_exception(self._failed)
         self.draw_frame(self)
         self.redraw()

@@ -205,7 +205,7 @@ class Tail:
             self._told = tag("span", "muted")
             self._pause = button(view.t("tail.pause"), self._toggle, classes="small")
         self._status = status
-        self._timer = ui.timer(self.LOOK_EVERY_S, self._look, active=False)
+        self._timer = ui.timer(self.LOOK_EVERY_S, self._look, active=False, immediate=False)
 
     def follow(self, *, on: bool) -> None:
         """From what the list shows at this moment."""

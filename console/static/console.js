@@ -50,17 +50,25 @@
     ["second", 1],
   ];
   const zone = () => (root.dataset.zone === "utc" ? "UTC" : undefined);
+  // A list shows a hundred times, and to make a format takes longer than to use it: one of each is kept.
+  const formats = new Map();
+  const kept = (name, make) => {
+    if (!formats.has(name)) formats.set(name, make());
+    return formats.get(name);
+  };
   const absolute = (at) =>
-    new Intl.DateTimeFormat(words() === "en" ? "en-GB" : words(), {
-      year: "numeric", month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit", second: "2-digit",
-      hour12: false, timeZone: zone(), timeZoneName: "short",
-    }).format(at);
+    kept(`at ${words()} ${zone()}`, () =>
+      new Intl.DateTimeFormat(words() === "en" ? "en-GB" : words(), {
+        year: "numeric", month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit", second: "2-digit",
+        hour12: false, timeZone: zone(), timeZoneName: "short",
+      }),
+    ).format(at);
   const relative = (at) => {
     const seconds = (at - Date.now()) / 1000;
     const [unit, size] = UNITS.find(([, size]) => Math.abs(seconds) >= size) ?? ["second", 1];
-    return new Intl.RelativeTimeFormat(words(), { numeric: "auto", style: "short" }).format(
-      Math.trunc(seconds / size), unit,
-    );
+    return kept(`ago ${words()}`, () =>
+      new Intl.RelativeTimeFormat(words(), { numeric: "auto", style: "short" }),
+    ).format(Math.trunc(seconds / size), unit);
   };
   class RelativeTime extends HTMLElement {
     static observedAttributes = ["datetime", "absolute"];

@@ -23,9 +23,9 @@ class Tag(TextElement):
         super().__init__(tag=name, text=text)
         if classes:
             self.classes(classes)
-        for attribute, value in attributes.items():
-            if value is not None and value is not False:
-                self.props[attribute.rstrip("_").replace("_", "-")] = value
+        given = {name: value for name, value in attributes.items() if value is not None and value is not False}
+        # All at once: NiceGUI tells its listeners of each change, and a page has hundreds of elements.
+        self.props.update({name.rstrip("_").replace("_", "-"): value for name, value in given.items()})
 
 
 def tag(name: str, /, classes: str = "", text: str = "", **attributes: object) -> Tag:

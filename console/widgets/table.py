@@ -62,7 +62,7 @@ class DataTable(Element, component="table.js"):
         self.props["label"] = label
         self.props["selectable"] = selectable
         self.props["labels"] = {"select_page": t("list.select_page")}
-        self.props["columns"] = [
+        self.props["columns"] = tuple(
             {
                 "name": column.name,
                 "label": column.label,
@@ -71,11 +71,12 @@ class DataTable(Element, component="table.js"):
                 "sort_label": t("list.sort_by", column=column.label),
             }
             for column in columns
-        ]
+        )
         self._sorts = {column.name: column.sort for column in columns}
 
     def show(self, rows: list[Row], *, sort: str = "", order: str = "desc") -> None:
-        self.props["rows"] = [
+        # A tuple: NiceGUI would watch each part of each cell of a list for changes, for half of a page's time.
+        shown = tuple(
             {
                 "id": row.id,
                 "tone": row.tone,
@@ -83,9 +84,9 @@ class DataTable(Element, component="table.js"):
                 "cells": {name: msgspec.to_builtins(parts) for name, parts in row.cells.items()},
             }
             for row in rows
-        ]
-        self.props["sort"] = next((name for name, each in self._sorts.items() if each and each == sort), "")
-        self.props["order"] = order
+        )
+        sorted_by = next((name for name, each in self._sorts.items() if each and each == sort), "")
+        self.props.update({"rows": shown, "sort": sorted_by, "order": order})
         self.update()
 
     def select(self, ids: list[int | str]) -> None:
