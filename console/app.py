@@ -25,6 +25,7 @@ from starlette.types import ASGIApp
 
 from admin_api.schemas.auth import Login
 from console import downloads, frame, session, theme
+from console.bulk_run import Runs
 from console.client import Api, Backend, Problem, SignedOut
 from console.edge import Edge, visitor_address
 from console.pages import PAGES
@@ -51,6 +52,7 @@ class Console:
         self.settings = settings
         self.sessions = Sessions(settings.console_idle_minutes * 60)
         self.backend = Backend(settings.admin_api_url)
+        self.runs = Runs()
         self.path = settings.console_path
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -100,6 +102,7 @@ class Console:
             yield
         finally:
             sweeper.cancel()
+            await self.runs.aclose()
             await asyncio.wait({sweeper, *self._tasks}, timeout=STOP_S)
             await self.backend.aclose()
 
@@ -107,7 +110,8 @@ class Console:
         while True:
             await asyncio.sleep(SWEEP_S)
             for unused in self.sessions.over():
-                self._end_in_background(unused)
+                if not self.runs.need(unused):
+                    self._end_in_background(unused)
 
     async def health(self) -> dict[str, object]:
         """Whether the process answers, and how much it holds; says nothing of the admin API."""
@@ -123,7 +127,7 @@ class Console:
             query = {"next": here} | ({"why": "ended"} if session.COOKIE in request.cookies else {})
             return RedirectResponse(f"{self.path}/login?{urlencode(query)}", 303)
         found.touch()
-        view = View(request, found, self.sessions, Api(self.backend, found), PAGES)
+        view = View(request, found, self.sessions, Api(self.backend, found), PAGES, self.runs)
         theme.dress(request, theme.Preferences(request), view.title)
         view.draw_frame = frame.draw
         await view.open()

@@ -12,7 +12,7 @@ from console.client import Problem, SignedOut
 from console.view import View
 from console.widgets import states
 from console.widgets.basics import button, copyable, tag
-from console.widgets.dialogs import SUBMITTED, window
+from console.widgets.dialogs import SUBMITTED, Call, call_button, window
 
 Submit = Callable[[Mapping[str, str]], Awaitable[str | None]]
 
@@ -26,8 +26,12 @@ def entry(
     *,
     told: str = "",
     wide: bool = False,
+    call: Callable[[Mapping[str, str]], Call] | None = None,
 ) -> None:
-    """``submit`` gets the fields by their names; it returns what is wrong, None if all is done. Escape cancels."""
+    """``submit`` gets the fields by their names; it returns what is wrong, None if all is done. Escape cancels.
+
+    ``call``: what the fields stand for, to be shown.
+    """
     with ui.dialog() as dialog, tag("div", "dialog wide" if wide else "dialog"), tag("form", "dialog-form") as form:
         heading = tag("h2", text=title)
         if told:
@@ -35,6 +39,8 @@ def entry(
         build()
         fault = tag("p", "fault", role="alert")
         with tag("div", "buttons"):
+            if call is not None:
+                call_button(view.t, call)
             button(view.t("action.cancel"), dialog.close)
             tag("button", "btn primary", action, type="submit")
     dialog.props["aria-labelledby"] = heading.html_id

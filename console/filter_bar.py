@@ -20,6 +20,7 @@ from console.lists import NO_PAGING, chips
 from console.view import View
 from console.widgets.basics import Tag, tag
 from console.widgets.forms import Field, choice, text_field
+from console.widgets.search import HINT_MAX
 
 RANGES: Final = {
     "1h": timedelta(hours=1),
@@ -30,6 +31,7 @@ RANGES: Final = {
 BETWEEN: Final = "between"
 """The range of two moments, which stand beside it."""
 
+KEY_PREFIX: Final = "sk-"
 TIMES: Final = ("range", "from", "to")
 
 
@@ -72,16 +74,21 @@ class FilterBar:
         field.element.on("change", lambda _: self._put(name, field.value), [])
         self._fields[name] = field
 
+    def hint(self) -> None:
+        """How a key begins, with or without the ``sk-`` that all of them begin with."""
+        self.text("hint", self._view.t("bindings.hint"), maxlength=HINT_MAX + len(KEY_PREFIX))
+
     def text(self, name: str, label: str, entered: Callable[[str], None] | None = None, maxlength: int = 600) -> None:
         """Enter, or leaving the field, puts it into the URL; or gives it to ``entered``, and the field is empty."""
-        self.name(name, label)
+        if entered is None:
+            self.name(name, label)
         value = "" if entered else self._view.query.get(name, "")
         field = text_field(label, value, bare=True, placeholder=label, name=name, maxlength=maxlength)
 
         def changed(event: GenericEventArguments) -> None:
             field.value = event.args.strip()
             if entered is None:
-                self._put(name, field.value)
+                self._put(name, field.value.removeprefix(KEY_PREFIX) if name == "hint" else field.value)
             elif field.value:
                 field.put("")
                 entered(field.value)

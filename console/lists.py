@@ -3,7 +3,7 @@
 Where it stands in the walk: the pages that show lists.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from console.view import View
@@ -40,12 +40,13 @@ def chips(view: View, area: Tag, names: Mapping[str, str], values: Mapping[str, 
 class Pager:
     """First, previous, next. Pages are found by cursors: a previous one is known only if one came from there."""
 
-    def __init__(self, view: View) -> None:
+    def __init__(self, view: View, as_call: Callable[[], None]) -> None:
         self._view = view
         self._cursors: dict[int, str] = {1: ""}
         self._next = ""
         with tag("div", "list-foot"):
             self._told = tag("span", role="status")
+            button(view.t("action.call"), as_call, classes="small quiet")
             tag("div", "space")
             self._place = tag("span")
             self._first = button(view.t("list.newer"), partial(self._go, 1), classes="small")

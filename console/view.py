@@ -31,6 +31,7 @@ from nicegui.events import GenericEventArguments
 from starlette.requests import Request
 
 from console import i18n
+from console.bulk_run import Runs
 from console.client import Api, Problem, SignedOut
 from console.i18n import Language, Texts
 from console.session import Session, Sessions
@@ -46,6 +47,8 @@ FIRST_DRAWING_S = 2.0
 
 TOAST_S = 12.0
 SESSION_LOOK_S = 5.0
+LOOK_AGAIN_S = 5.0
+"""While a store or the admin API is away."""
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -77,10 +80,13 @@ class Page(msgspec.Struct, frozen=True):
 class View:
     """See above. ``draw_frame`` draws everything around the content and is given by `frame`."""
 
-    def __init__(self, request: Request, session: Session, sessions: Sessions, api: Api, pages: Sequence[Page]) -> None:
+    def __init__(
+        self, request: Request, session: Session, sessions: Sessions, api: Api, pages: Sequence[Page], runs: Runs
+    ) -> None:
         preferences = Preferences(request)
         self.session = session
         self.api = api
+        self.runs = runs
         self.pages = [page for page in pages if not page.scope or session.may(page.scope)]
         self.t: Texts = preferences.texts()
         self.theme: Theme = preferences.theme
@@ -214,6 +220,8 @@ class View:
             self.leave("ended")
         except Problem as problem:
             states.failed(self.t, problem, self.redraw)
+            if states.passes(problem):
+                ui.timer(LOOK_AGAIN_S, self.redraw, once=True)
         except Exception:
             log.exception("a page could not be drawn", page=self.path)
             states.notice(self.t("state.fault"), "bad", "error")

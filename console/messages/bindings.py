@@ -23,11 +23,6 @@ MESSAGES: dict[str, tuple[str, str]] = {
     "bindings.first_used": ("Bound", "绑定时间"),
     "bindings.requests": ("Requests", "请求数"),
     "bindings.intercepts": ("Intercepts", "拦截数"),
-    "bindings.none": ("No binding matches these filters", "没有符合筛选条件的绑定"),
-    "bindings.none.why": (
-        "A hint is how a key begins; a network finds every binding that overlaps it.",
-        "提示即密钥开头的字符；网段会匹配所有与其相交的绑定。",
-    ),
     "bindings.invalid": ("These filters cannot be read", "筛选条件无效"),
     "bindings.none.clear": ("Clear the filters", "清除筛选"),
     "bindings.empty": ("No key is bound yet", "还没有绑定任何密钥"),
@@ -49,7 +44,8 @@ MESSAGES: dict[str, tuple[str, str]] = {
     # many at a time
     "bulk.label": ("Selected bindings", "已选绑定"),
     "bulk.selected": ("{n} selected", "已选 {n} 个"),
-    "bulk.all_matching": ("Select all that match (up to 1,000)", "选择全部匹配项（最多 1,000）"),
+    "bulk.selected.matching": ("{n} selected: all that match", "已选全部匹配项，共 {n} 个"),
+    "bulk.all_matching": ("Select all that match", "选择全部匹配项"),
     "bulk.none": ("Select none", "取消选择"),
     "bulk.unpublished": (
         "Redis could not be told; gateways follow as soon as it can.",
@@ -102,6 +98,27 @@ MESSAGES: dict[str, tuple[str, str]] = {
     "bulk.mode.do.one": ("Set the mode", "设置模式"),
     "bulk.mode.done": ("Set the mode of {n} keys.", "已设置 {n} 个密钥的模式。"),
     "bulk.mode.done.one": ("Set the mode of the key.", "已设置该密钥的模式。"),
+    "run.label": ("Action over all that match", "对全部匹配项的操作"),
+    "run.counting": ("Counting what matches: {n} so far", "正在统计匹配项：已找到 {n} 个"),
+    "run.far": ("{tried} of {total} done", "已处理 {tried} / {total} 个"),
+    "run.stop": ("Stop", "停止"),
+    "run.goes_on": (
+        (
+            "It goes on when you leave or close this page, and stands here when you come back. It ends early when you "
+            "sign out or the console stops; the audit then tells what was changed."
+        ),
+        "离开或关闭此页面后操作会继续，返回时可在此查看进度。退出登录或控制台停止会提前结束操作；已更改的内容见审计。",
+    ),
+    "run.no_undo": (
+        "For so many at once there is no undo. They are changed batch by batch, and you can stop in between.",
+        "数量过多，无法一键撤销。将分批执行，可随时停止。",
+    ),
+    "run.untried": ("{n} were not tried.", "{n} 个未执行。"),
+    "run.untried.one": ("One was not tried.", "{n} 个未执行。"),
+    "run.one_at_a_time": (
+        "Another action over many is under way. Wait for its end, or stop it.",
+        "另一项批量操作正在进行，请等待其结束或先停止它。",
+    ),
     "outcome.unchanged": ("{n} were so already.", "{n} 个无需更改。"),
     "outcome.unchanged.one": ("One was so already.", "{n} 个无需更改。"),
     "outcome.not_found": ("{n} are gone.", "{n} 个已不存在。"),

@@ -49,9 +49,9 @@ MESSAGES: dict[str, tuple[str, str]] = {
         "无法登录？请在服务器上运行：sentinel user reset-password 用户名",
     ),
     # states
-    "state.loading": ("Loading …", "加载中……"),
     "state.failed": ("This could not be loaded", "加载失败"),
     "state.retry": ("Try again", "重试"),
+    "state.looks_again": ("This page looks again by itself.", "页面会自动重试。"),
     "state.not_found": ("There is no such page", "页面不存在"),
     "state.not_found.why": ("The address may be mistyped, or the page has moved.", "地址可能有误，或页面已移动。"),
     "state.home": ("To the first page", "返回首页"),

@@ -11,7 +11,12 @@ MESSAGES: dict[str, tuple[str, str]] = {
     "settings.save": ("Save", "保存"),
     "settings.confirm": ("Change the settings of every gateway?", "修改所有网关的设置？"),
     "settings.unchanged": ("Nothing was changed.", "没有更改。"),
-    "settings.invalid": ("This cannot be saved: {fault}", "无法保存：{fault}"),
+    "settings.invalid": ("This cannot be saved. {fault}", "无法保存。{fault}"),
+    "settings.out_of_range": ("a whole number from {low} to {high}", "应为 {low} 至 {high} 的整数"),
+    "settings.no_url": (
+        "an http or https URL with a host, such as https://hooks.example.com/x, or nothing",
+        "应为带主机名的 http 或 https 地址，例如 https://hooks.example.com/x，或留空",
+    ),
     "settings.enforcing": ("Enforcing", "执行策略"),
     "settings.binding": ("Binding", "绑定策略"),
     "settings.limiting": ("Limiting", "并发限制"),

@@ -54,7 +54,7 @@ async def alerts(view: View) -> None:
         bar.choice("kind", t("alerts.kind"), {"": t("alerts.any_kind")} | kinds)
         statuses = {status.value: t(f"delivery.{status.value}") for status in AlertStatus}
         bar.choice("status", t("alerts.delivery"), {"": t("alerts.any_status")} | statuses)
-        bar.text("hint", t("bindings.hint"), maxlength=16)
+        bar.hint()
     bar.name("fingerprint", t("bindings.fingerprint"))
     bar.name("binding_id", t("binding.title"))
     rows = AlertRows(view)

@@ -8,18 +8,15 @@ from typing import Final
 
 from admin_api.schemas.bindings import ArchivedBinding, ArchivePage, Restore
 from admin_api.schemas.common import Results
-from console.client import Problem, SignedOut
-from console.lists import NO_PAGING, Pager, chips
+from console.filter_bar import FilterBar
+from console.listing import Listing
 from console.pages import binding_bulk
 from console.view import View
 from console.widgets import states
 from console.widgets.basics import button, tag
-from console.widgets.dialogs import Question
-from console.widgets.forms import choice, text_field
+from console.widgets.dialogs import Answer, Call, Question
 from console.widgets.table import Column, DataTable, Part, Row, when
 
-FILTERS: Final = ("hint", "fingerprint", "restored")
-PAGE_ROWS: Final = 50
 RESTORE: Final = binding_bulk.Action("restore")
 
 
@@ -38,61 +35,21 @@ class ArchiveList:
 
     async def open(self) -> None:
         view, t = self._view, self._view.t
-        with tag("div", "filters", role="group", aria_label=t("bindings.filters")):
-            self._hint = text_field(
-                t("bindings.hint"), bare=True, placeholder=t("bindings.hint"), maxlength=16, entered=self._chosen
-            )
-            states_ = {"": t("archive.any"), "false": t("archive.restored.false"), "true": t("archive.restored.true")}
-            self._restored = choice(
-                t("archive.restored"), states_, view.query.get("restored", ""), bare=True, changed=self._chosen
-            )
-        self._chips = tag("div", "filters")
-        with tag("section", "card flush", aria_label=t("nav.archive")):
-            self._bulk = tag("div", "bulk", role="region", aria_label=t("bulk.label"))
-            self._bulk.set_visibility(False)
-            self._body = tag("div")
-            with self._body:
-                self._table = self._make_table()
-            self._none = tag("div")
-            self._pager = Pager(view)
-        view.on_change(self.load)
-        await self.load()
+        bar = FilterBar(view, t("bindings.filters"))
+        with bar:
+            bar.hint()
+            restored = {each: t(f"archive.restored.{each}") for each in ("false", "true")}
+            bar.choice("restored", t("archive.restored"), {"": t("archive.any")} | restored)
+        bar.name("fingerprint", t("bindings.fingerprint"))
+        self._list: Listing[ArchivedBinding] = Listing(
+            *(view, "/archive", ArchivePage, self._make_table, self._row, self._none),
+            filters=bar,
+            bulk=self._draw_bulk,
+        )
+        await self._list.load()
 
-    async def load(self) -> None:
-        view, t = self._view, self._view.t
-        names = {
-            "hint": t("bindings.hint"),
-            "fingerprint": t("bindings.fingerprint"),
-            "restored": t("archive.restored"),
-        }
-        texts = {each: t(f"archive.restored.{each}") for each in ("true", "false")}
-        chips(view, self._chips, names, texts)
-        query = {name: view.query.get(name, "") for name in (*FILTERS, "cursor")}
-        try:
-            page = await view.api.get("/archive", ArchivePage, {**query, "limit": PAGE_ROWS})
-        except SignedOut:
-            raise
-        except Problem as problem:
-            self._show([], problem)
-            return
-        self._show([self._row(item) for item in page.items], None)
-        self._pager.show(len(page.items), page.next)
-
-    def _show(self, rows: list[Row], problem: Problem | None) -> None:
-        view = self._view
-        self._table.show(rows)
-        self._body.set_visibility(bool(rows))
-        self._none.clear()
-        self._none.set_visibility(not rows)
-        with self._none:
-            if problem is not None:
-                states.failed(view.t, problem, partial(view.start, self.load))
-            elif not rows:
-                states.empty(view.t("archive.empty"), view.t("archive.empty.why"), "inventory_2")
-
-    def _chosen(self) -> None:
-        changed = {"hint": self._hint.value.strip().removeprefix("sk-"), "restored": self._restored.value}
-        self._view.change(**(changed | NO_PAGING))
+    def _none(self) -> None:
+        states.empty(self._view.t("archive.empty"), self._view.t("archive.empty.why"), "inventory_2")
 
     def _make_table(self) -> DataTable:
         t = self._view.t
@@ -107,10 +64,7 @@ class ArchiveList:
             Column("by", t("settings.by")),
             Column("restored", t("archive.restored"), "time"),
         ]
-        table = DataTable(t, t("nav.archive"), columns, selectable=self._view.may("bindings:write"))
-        table.on_select(self._selected)
-        table.on_filter(lambda wanted: self._view.change(**(wanted | NO_PAGING)))
-        return table
+        return DataTable(t, t("nav.archive"), columns, selectable=self._view.may("bindings:write"))
 
     def _row(self, item: ArchivedBinding) -> Row:
         t = self._view.t
@@ -133,32 +87,31 @@ class ArchiveList:
 
     # --- restoring ---------------------------------------------------------------------------------------------------
 
-    def _selected(self) -> None:
-        view, count = self._view, len(self._table.selected)
-        self._bulk.clear()
-        self._bulk.set_visibility(bool(count))
-        with self._bulk:
-            tag("b", text=view.t.n("bulk.selected", count))
-            button(view.t("bulk.restore"), partial(view.start, self._restore), classes="small")
-            button(view.t("bulk.none"), partial(self._select, []), classes="small quiet")
-
-    def _select(self, ids: list[int | str]) -> None:
-        self._table.select(ids)
-        self._selected()
+    def _draw_bulk(self) -> None:
+        view, listing = self._view, self._list
+        tag("b", text=view.t.n("bulk.selected", len(listing.selected)))
+        button(view.t("bulk.restore"), partial(view.start, self._restore), classes="small")
+        button(view.t("bulk.none"), partial(listing.select, []), classes="small quiet")
 
     async def _restore(self) -> None:
         view, t = self._view, self._view.t
-        ids = [int(each) for each in self._table.selected]
+        ids = self._list.selected
+
+        def call(answer: Answer) -> Call:
+            return Call("POST", "/archive/restore", body=Restore(ids, answer.reason))
+
         question = Question(
             title=t.n("bulk.restore.title", len(ids)),
             consequence=t("bulk.restore.consequence"),
             action=t.n("bulk.restore.do", len(ids)),
+            call=call,
         )
         answer = await view.ask(question)
         if answer is None:
             return
-        results = await view.api.post("/archive/restore", Restore(ids, answer.reason), Results)
+        wanted = call(answer)
+        results = await view.api.post(wanted.path, wanted.body, Results)
         whole = all(result.outcome.value == "done" for result in results.results)
         view.tell(binding_bulk.report(view, RESTORE, results), "good" if whole else "bad")
-        self._select([])
-        await self.load()
+        self._list.select([])
+        await self._list.load()

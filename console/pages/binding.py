@@ -31,6 +31,7 @@ from console.pages.network_editor import NetworkEditor
 from console.view import View
 from console.widgets import states
 from console.widgets.basics import Tag, badge, button, copyable, link, moment, tag
+from console.widgets.dialogs import Call, show_call
 from console.widgets.forms import text_field
 from console.widgets.table import Column, DataTable, Part, Row, when
 
@@ -150,12 +151,16 @@ class BindingDetail:
             field = text_field(t("bindings.note"), found.note, lines=2, maxlength=2000, disabled=not self._may)
             if self._may:
 
+                def call() -> Call:
+                    return Call("PUT", "/bindings/note", body=SetNote(found.id, field.value, found.version))
+
                 async def save() -> None:
-                    note = SetNote(found.id, field.value, found.version)
-                    await self._saved(await view.api.put("/bindings/note", note, Edited))
+                    wanted = call()
+                    await self._saved(await view.api.put(wanted.path, wanted.body, Edited))
 
                 with tag("div", "row-flex"):
                     button(t("binding.save_note"), partial(view.start, save), classes="small")
+                    button(t("action.call"), lambda: show_call(t, call()), classes="small quiet")
 
     async def _saved(self, edited: Edited) -> None:
         view = self._view
@@ -199,8 +204,12 @@ class BindingDetail:
         with tag("section", "card stack"):
             tag("h2", text=t("decide.title"))
 
+            def call() -> Call:
+                return Call("POST", "/decide", body=Decide(field.value.strip(), binding_id=self._found.id))
+
             async def ask() -> None:
-                answer = await view.api.post("/decide", Decide(field.value.strip(), binding_id=self._found.id), Decided)
+                wanted = call()
+                answer = await view.api.post(wanted.path, wanted.body, Decided)
                 told.clear()
                 with told:
                     self._decided(answer)
@@ -208,6 +217,7 @@ class BindingDetail:
             field = text_field(t("decide.address"), placeholder="203.0.113.7", entered=partial(view.start, ask))
             with tag("div", "row-flex"):
                 button(t("decide.ask"), partial(view.start, ask), classes="small")
+                button(t("action.call"), lambda: show_call(t, call()), classes="small quiet")
             told = tag("div", "stack", role="status")
 
     def _decided(self, answer: Decided) -> None:

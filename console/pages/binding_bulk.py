@@ -15,7 +15,6 @@ from admin_api.schemas.bindings import (
     ArchivePage,
     Ban,
     BindingMode,
-    BindingPage,
     BindingStatus,
     BindingView,
     Restore,
@@ -23,10 +22,10 @@ from admin_api.schemas.bindings import (
     Unban,
     Unbind,
 )
-from admin_api.schemas.common import MAX_IDS, Outcome, Results
+from admin_api.schemas.common import Outcome, Results
 from console.client import Api
 from console.view import View
-from console.widgets.dialogs import Answer, Question
+from console.widgets.dialogs import Answer, Call, Question
 
 Done = Callable[[], Awaitable[None]]
 PAGE_ROWS: Final = 200
@@ -49,59 +48,69 @@ MODE: Final = Action("mode", asks_mode=True)
 ACTIONS: Final = (UNBIND, BAN, UNBAN, MODE)
 
 
-async def matching(api: Api, query: Mapping[str, str]) -> list[BindingView]:
-    """What a filter lets through, as many as one call may change."""
-    found: list[BindingView] = []
-    cursor: str | None = ""
-    while cursor is not None and len(found) < MAX_IDS:
-        page = await api.get("/bindings", BindingPage, {**query, "sort": "id", "limit": PAGE_ROWS, "cursor": cursor})
-        found += page.items
-        cursor = page.next
-    return found[:MAX_IDS]
-
-
-async def apply(view: View, action: Action, chosen: Sequence[BindingView], done: Done) -> None:
-    """Asks, does, tells what came of it, and offers the way back. ``chosen``: as they were shown."""
-    t, count = view.t, len(chosen)
+async def ask(view: View, action: Action, count: int, more: str = "", ids: Sequence[int] = ()) -> Answer | None:
+    """Names how many and what becomes of them, and ``more``. ``ids``: whose call can be shown."""
+    t = view.t
     question = Question(
         title=t.n(f"bulk.{action.name}.title", count),
-        consequence=t(f"bulk.{action.name}.consequence"),
+        consequence="\n".join(filter(None, [t(f"bulk.{action.name}.consequence"), more])),
         action=t.n(f"bulk.{action.name}.do", count),
         danger=action.danger,
         asks_duration=action.asks_duration,
         choices={each.value: t(f"mode.{each.value}.long") for each in BindingMode} if action.asks_mode else {},
         choices_label=t("bindings.mode"),
+        call=partial(call, action, ids) if ids else None,
     )
-    answer = await view.ask(question)
+    return await view.ask(question)
+
+
+async def apply(view: View, action: Action, chosen: Sequence[BindingView], done: Done) -> None:
+    """Asks, does, tells what came of it, and offers the way back. ``chosen``: as they were shown."""
+    ids = [each.id for each in chosen]
+    answer = await ask(view, action, len(ids), ids=ids)
     if answer is None:
         return
-    results = await _call(view.api, action, [each.id for each in chosen], answer)
+    results = await change(view.api, action, answer, ids)
     changed = {result.id for result in results.results if result.outcome is Outcome.DONE}
     undo = partial(_undo, view, action, [each for each in chosen if each.id in changed], done)
-    view.tell(report(view, action, results), "good" if len(changed) == count else "bad", undo if changed else None)
+    view.tell(report(view, action, results), "good" if len(changed) == len(ids) else "bad", undo if changed else None)
     await done()
 
 
 def report(view: View, action: Action, results: Results) -> str:
+    counts = Counter(result.outcome for result in results.results)
+    return told(view, action.name, counts, published=results.published)
+
+
+def told(view: View, action: str, outcomes: Mapping[Outcome, int], *, published: bool) -> str:
     """How many were changed, and of the others why not."""
     t = view.t
-    counts = Counter(result.outcome for result in results.results)
-    told = [t.n(f"bulk.{action.name}.done", counts.pop(Outcome.DONE, 0))]
-    told += [t.n(f"outcome.{outcome.value}", count) for outcome, count in counts.items()]
-    if not results.published:
-        told.append(t("bulk.unpublished"))
-    return " ".join(told)
+    sentences = [t.n(f"bulk.{action}.done", outcomes.get(Outcome.DONE, 0))]
+    sentences += [
+        t.n(f"outcome.{outcome.value}", count) for outcome, count in outcomes.items() if outcome is not Outcome.DONE
+    ]
+    if not published:
+        sentences.append(t("bulk.unpublished"))
+    return " ".join(sentences)
 
 
-async def _call(api: Api, action: Action, ids: Sequence[int], answer: Answer) -> Results:
+def call(action: Action, ids: Sequence[int], answer: Answer) -> Call:
+    """What is asked of the admin API."""
     chosen = list(ids)
     if action is BAN:
-        return await api.post("/bindings/ban", Ban(chosen, answer.reason, answer.expires_at), Results)
+        return Call("POST", "/bindings/ban", body=Ban(chosen, answer.reason, answer.expires_at))
     if action is UNBAN:
-        return await api.post("/bindings/unban", Unban(chosen, answer.reason), Results)
+        return Call("POST", "/bindings/unban", body=Unban(chosen, answer.reason))
     if action is UNBIND:
-        return await api.post("/bindings/unbind", Unbind(chosen, answer.reason), Results)
-    return await api.put("/bindings/mode", SetMode(chosen, BindingMode(answer.choice), answer.reason), Results)
+        return Call("POST", "/bindings/unbind", body=Unbind(chosen, answer.reason))
+    return Call("PUT", "/bindings/mode", body=SetMode(chosen, BindingMode(answer.choice), answer.reason))
+
+
+async def change(api: Api, action: Action, answer: Answer, ids: Sequence[int]) -> Results:
+    """As many as one call may name. Raises Problem."""
+    wanted = call(action, ids, answer)
+    send = api.put if wanted.method == "PUT" else api.post
+    return await send(wanted.path, wanted.body, Results)
 
 
 async def _undo(view: View, action: Action, before: Sequence[BindingView], done: Done) -> None:

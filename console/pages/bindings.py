@@ -6,20 +6,20 @@ Where it stands in the walk: rows of ``GET /bindings`` become cells; the URL say
 from functools import partial
 
 from admin_api.schemas.bindings import BindingMode, BindingPage, BindingStatus, BindingView
-from console.client import Problem, SignedOut
-from console.lists import NO_PAGING, Pager, chips
+from console.bulk_run import Matching
+from console.filter_bar import FilterBar
+from console.listing import Listing
+from console.lists import NO_PAGING
 from console.look_up import look_up
 from console.networks import is_network, short
 from console.pages import binding_bulk
+from console.pages.binding_run import RunCard
 from console.view import View
 from console.widgets import states
 from console.widgets.basics import button, tag
-from console.widgets.forms import choice, text_field
 from console.widgets.search import FINGERPRINT, HINT_MAX, looks_like_key
 from console.widgets.table import Column, DataTable, Part, Row, when
 
-FILTERS = ("hint", "note", "network", "fingerprint", "status", "mode")
-PAGE_ROWS = 50
 NETWORKS_SHOWN = 1
 STATUS_TONE = {BindingStatus.ACTIVE: "good", BindingStatus.BANNED: "bad"}
 MODE_TONE = {BindingMode.INHERIT: "plain", BindingMode.ENFORCE: "info", BindingMode.OBSERVE: "warn"}
@@ -37,92 +37,44 @@ class BindingList:
 
     def __init__(self, view: View) -> None:
         self._view = view
-        self._seen: dict[int | str, BindingView] = {}
+        self._matching: Matching | None = None
+        """All that the filters let through, when that is what was selected."""
 
     async def open(self) -> None:
         view = self._view
-        self._filter_bar()
-        with tag("section", "card flush", aria_label=view.t("bindings.title")):
-            self._bulk = tag("div", "bulk", role="region", aria_label=view.t("bulk.label"))
-            self._bulk.set_visibility(False)
-            self._body = tag("div")
-            with self._body:
-                self._table = self._make_table()
-            self._none = tag("div")
-            self._pager = Pager(view)
-        view.on_change(self.load)
-        await self.load()
+        self._run = RunCard(view, self._done)
+        self._list: Listing[BindingView] = Listing(
+            *(view, "/bindings", BindingPage, self._make_table, self._row, self._none),
+            filters=self._make_bar(),
+            bulk=self._draw_bulk,
+            sort="last_used_at",
+        )
+        await self._list.load()
 
-    async def load(self) -> None:
-        """What the URL says. The table stays as it was until the new rows are there."""
-        view = self._view
-        chips(view, self._chips, self._filter_names(), self._value_names())
-        query = {name: view.query.get(name, "") for name in (*FILTERS, "sort", "order", "cursor")}
-        try:
-            page = await view.api.get("/bindings", BindingPage, {**query, "limit": PAGE_ROWS})
-        except SignedOut:
-            raise
-        except Problem as problem:
-            self._show([], problem)
-            return
-        self._seen |= {item.id: item for item in page.items}
-        self._show([self._row(item) for item in page.items], None)
-        self._pager.show(len(page.items), page.next)
-
-    def _show(self, rows: list[Row], problem: Problem | None) -> None:
-        view = self._view
-        self._table.show(rows, sort=view.query.get("sort", "last_used_at"), order=view.query.get("order", "desc"))
-        self._body.set_visibility(bool(rows))
-        self._none.clear()
-        self._none.set_visibility(not rows)
-        with self._none:
-            if problem is not None and problem.code == "invalid_input":
-                with states.empty(view.t("bindings.invalid"), states.explain(view.t, problem), "filter_alt_off"):
-                    button(view.t("bindings.none.clear"), self._clear)
-            elif problem is not None:
-                states.failed(view.t, problem, partial(view.start, self.load))
-            elif not rows and any(view.query.get(name) for name in FILTERS):
-                with states.empty(view.t("bindings.none"), view.t("bindings.none.why"), "filter_alt_off"):
-                    button(view.t("bindings.none.clear"), self._clear)
-            elif not rows:
-                states.empty(view.t("bindings.empty"), view.t("bindings.empty.why"), "link_off")
-
-    def _clear(self) -> None:
-        self._view.change(**(dict.fromkeys(self._view.query, "")))
-        self._view.redraw()
+    def _none(self) -> None:
+        states.empty(self._view.t("bindings.empty"), self._view.t("bindings.empty.why"), "link_off")
 
     # --- filters -----------------------------------------------------------------------------------------------------
 
-    def _filter_bar(self) -> None:
-        view = self._view
-        with tag("div", "filters", role="group", aria_label=view.t("bindings.filters")):
-            self._search = text_field(
-                view.t("bindings.search"), bare=True, placeholder=view.t("bindings.search"), entered=self._searched
-            )
-            self._search.element.classes("grow")
-            statuses = {"": view.t("bindings.any_status")} | {
-                each.value: view.t(f"status.{each.value}") for each in BindingStatus
-            }
-            modes = {"": view.t("bindings.any_mode")} | {
-                each.value: view.t(f"mode.{each.value}") for each in BindingMode
-            }
-            self._status = choice(
-                *(view.t("bindings.status"), statuses, view.query.get("status", "")), changed=self._chosen, bare=True
-            )
-            self._mode = choice(
-                *(view.t("bindings.mode"), modes, view.query.get("mode", "")), changed=self._chosen, bare=True
-            )
-            refresh = view.t("action.refresh")
-            button("", partial(view.start, self.load), classes="icon", icon_name="refresh", label=refresh)
-        self._chips = tag("div", "filters")
+    def _make_bar(self) -> FilterBar:
+        view, t = self._view, self._view.t
+        bar = FilterBar(view, t("bindings.filters"))
+        for name in ("hint", "note", "network", "fingerprint"):
+            bar.name(name, t(f"bindings.{name}"))
+        with bar:
+            bar.text("search", t("bindings.search"), self._searched)
+            statuses = {each.value: t(f"status.{each.value}") for each in BindingStatus}
+            bar.choice("status", t("bindings.status"), {"": t("bindings.any_status")} | statuses)
+            modes = {each.value: t(f"mode.{each.value}") for each in BindingMode}
+            bar.choice("mode", t("bindings.mode"), {"": t("bindings.any_mode")} | modes)
+            button("", self._reload, classes="icon", icon_name="refresh", label=t("action.refresh"))
+        return bar
 
-    def _chosen(self) -> None:
-        self._view.change(status=self._status.value, mode=self._mode.value, **NO_PAGING)
+    def _reload(self) -> None:
+        self._view.start(self._list.load)
 
-    def _searched(self) -> None:
-        """Enter: what was typed becomes the filter that it looks like. A whole key is looked up and never in a URL."""
-        text = self._search.value.strip()
-        self._search.put("")
+    def _searched(self, text: str) -> None:
+        """What was typed becomes the filter that it looks like. A whole key is looked up and never in a URL."""
         if FINGERPRINT.fullmatch(text):
             self._view.change(fingerprint=text, **NO_PAGING)
         elif looks_like_key(text):
@@ -134,18 +86,11 @@ class BindingList:
         else:
             self._view.change(hint=text.removeprefix("sk-"), **NO_PAGING)
 
-    def _filter_names(self) -> dict[str, str]:
-        return {name: self._view.t(f"bindings.{name}") for name in FILTERS}
-
-    def _value_names(self) -> dict[str, str]:
-        names = {each.value: self._view.t(f"status.{each.value}") for each in BindingStatus}
-        return names | {each.value: self._view.t(f"mode.{each.value}") for each in BindingMode}
-
     # --- rows --------------------------------------------------------------------------------------------------------
 
     def _make_table(self) -> DataTable:
         t = self._view.t
-        table = DataTable(
+        return DataTable(
             t,
             t("bindings.title"),
             [
@@ -161,16 +106,6 @@ class BindingList:
             ],
             selectable=self._view.may("bindings:write"),
         )
-        table.on_sort(self._sort)
-        table.on_filter(lambda wanted: self._view.change(**(wanted | NO_PAGING)))
-        table.on_select(self._selected)
-        return table
-
-    def _sort(self, wanted: str) -> None:
-        """Once down, once up."""
-        query = self._view.query
-        down = query.get("sort", "last_used_at") == wanted and query.get("order", "desc") == "desc"
-        self._view.change(sort=wanted, order="asc" if down else "desc", **NO_PAGING)
 
     def _row(self, binding: BindingView) -> Row:
         t, view = self._view.t, self._view
@@ -189,38 +124,37 @@ class BindingList:
 
     # --- many at a time ----------------------------------------------------------------------------------------------
 
-    def _selected(self) -> None:
-        view, count = self._view, len(self._table.selected)
-        self._bulk.clear()
-        self._bulk.set_visibility(bool(count))
-        if not count:
-            return
-        with self._bulk:
-            tag("b", text=view.t.n("bulk.selected", count))
-            for action in binding_bulk.ACTIONS:
-                style = "small danger" if action.danger else "small"
-                button(view.t(f"bulk.{action.name}"), partial(self._apply, action), classes=style)
-            if self._pager.has_more or self._pager.page > 1:
-                button(view.t("bulk.all_matching"), lambda: view.start(self._select_matching), classes="small quiet")
-            button(view.t("bulk.none"), lambda: self._select([]), classes="small quiet")
-
-    def _select(self, ids: list[int | str]) -> None:
-        self._table.select(ids)
-        self._selected()
+    def _draw_bulk(self) -> None:
+        view, t, listing = self._view, self._view.t, self._list
+        matching, self._matching = self._matching, None
+        count = len(listing.selected) if matching is None else len(matching.ids)
+        tag("b", text=t.n("bulk.selected" if matching is None else "bulk.selected.matching", count))
+        for action in binding_bulk.ACTIONS:
+            style = "small danger" if action.danger else "small"
+            button(t(f"bulk.{action.name}"), partial(self._apply, action, matching), classes=style)
+        if matching is None and (listing.pager.has_more or listing.pager.page > 1):
+            button(t("bulk.all_matching"), partial(view.start, self._select_matching), classes="small quiet")
+        button(t("bulk.none"), partial(listing.select, []), classes="small quiet")
 
     async def _select_matching(self) -> None:
-        query = {name: self._view.query.get(name, "") for name in FILTERS}
-        found = await binding_bulk.matching(self._view.api, query)
-        self._seen |= {each.id: each for each in found}
-        self._select([each.id for each in found])
+        """Ticks what is seen of it; the others are known to the server alone."""
+        found = await self._run.collect(self._list.query())
+        if found is not None:
+            self._list.seen |= {each.id: each for each in found.views}
+            self._matching = found
+            self._list.select([each.id for each in self._list.items])
 
-    def _apply(self, action: binding_bulk.Action) -> None:
-        chosen = [self._seen[each] for each in self._table.selected]
+    def _apply(self, action: binding_bulk.Action, matching: Matching | None) -> None:
+        listing = self._list
+        if matching is not None and len(matching.ids) > len(matching.views):
+            self._view.start(partial(self._run.apply, action, matching.ids))
+            return
+        chosen = [listing.seen[each] for each in listing.selected] if matching is None else matching.views
         self._view.start(partial(binding_bulk.apply, self._view, action, chosen, self._done))
 
     async def _done(self) -> None:
-        self._select([])
-        await self.load()
+        self._list.select([])
+        await self._list.load()
 
 
 def _status(view: View, binding: BindingView) -> list[Part]:

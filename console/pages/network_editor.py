@@ -14,7 +14,7 @@ from console.networks import Entered, Fault
 from console.view import View
 from console.widgets import states
 from console.widgets.basics import button, set_attribute, tag
-from console.widgets.dialogs import Question, api_call
+from console.widgets.dialogs import Call, Question, show_call
 from console.widgets.forms import text_field
 
 FAULTS_SHOWN = 3
@@ -48,8 +48,10 @@ class NetworkEditor:
             self._reason = text_field(t("reason.label"), maxlength=500)
             with tag("div", "row-flex"):
                 self._save = button(t("networks.save"), partial(view.start, self._store), classes="small primary")
-                call = partial(api_call, t, "PUT", "/bindings/ip", self._edit)
-                button(t("action.call"), call, classes="small quiet")
+                button(t("action.call"), self._as_call, classes="small quiet")
+
+    def _as_call(self) -> None:
+        show_call(self._view.t, Call("PUT", "/bindings/ip", body=self._edit()))
 
     def _edit(self) -> SetNetworks:
         wanted = networks.entered(self._text.value)

@@ -13,7 +13,7 @@ from console.listing import Listing
 from console.view import View
 from console.widgets import states
 from console.widgets.basics import button, tag
-from console.widgets.dialogs import Question
+from console.widgets.dialogs import Call, Question
 from console.widgets.forms import choice, text_field
 from console.widgets.table import Column, DataTable, Part, Row, when
 
@@ -102,17 +102,19 @@ class OperatorsPage:
             choice(t("field.role"), {role: t(f"role.{role}") for role in reversed(ROLES)}, "viewer", name="role")
             password_field(view, "password", t("login.password"))
 
+        def call(values: Mapping[str, str]) -> Call:
+            new = OperatorNew(values["name"].strip(), role_of(values["role"]), values["password"])
+            return Call("POST", "/operators", body=new)
+
         async def submit(values: Mapping[str, str]) -> str | None:
-            role = next(each for each in ROLES if each == values["role"])
             if len(values["password"]) < PASSWORD_MIN:
                 return t("password.short", n=PASSWORD_MIN)
-            made = await view.api.post(
-                "/operators", OperatorNew(values["name"].strip(), role, values["password"]), Operator
-            )
+            wanted = call(values)
+            made = await view.api.post(wanted.path, wanted.body, Operator)
             await self._done(t("operators.added", name=made.name))
             return None
 
-        entry(view, t("operators.add"), t("operators.add"), build, submit)
+        entry(view, t("operators.add"), t("operators.add"), build, submit, call=call)
 
     def _act(self, action: str, operator_id: int | str) -> None:
         operator = next((each for each in self.listing.items if each.id == operator_id), None)
@@ -134,24 +136,30 @@ class OperatorsPage:
             asks_reason=False,
             choices_label=t("field.role"),
             choices=others,
+            call=lambda answer: edit_call(operator, OperatorEdit(operator.version, role=role_of(answer.choice))),
         )
         answer = await self._view.ask(question)
         if answer is not None:
-            role = next(each for each in ROLES if each == answer.choice)
-            edited = await self._edit(operator, OperatorEdit(operator.version, role=role))
+            edited = await self._edit(operator, OperatorEdit(operator.version, role=role_of(answer.choice)))
             await self._changed(edited, OperatorEdit(edited.version, role=operator.role))
 
-    async def _disable(self, operator: Operator) -> None:
+    async def _is_sure(self, operator: Operator, action: str, call: Call) -> bool:
+        """``action``: the middle of its message keys."""
         t = self._view.t
         question = Question(
-            title=t("operators.disable.title", name=operator.name),
-            consequence=t("operators.disable.consequence"),
-            action=t("operators.disable"),
+            title=t(f"operators.{action}.title", name=operator.name),
+            consequence=t(f"operators.{action}.consequence"),
+            action=t(f"operators.{action}"),
             danger=True,
             asks_reason=False,
+            call=lambda _: call,
         )
-        if await self._view.ask(question) is not None:
-            edited = await self._edit(operator, OperatorEdit(operator.version, disabled=True))
+        return await self._view.ask(question) is not None
+
+    async def _disable(self, operator: Operator) -> None:
+        edit = OperatorEdit(operator.version, disabled=True)
+        if await self._is_sure(operator, "disable", edit_call(operator, edit)):
+            edited = await self._edit(operator, edit)
             await self._changed(edited, OperatorEdit(edited.version, disabled=False))
 
     async def _enable(self, operator: Operator) -> None:
@@ -159,7 +167,8 @@ class OperatorsPage:
         await self._changed(edited, OperatorEdit(edited.version, disabled=True))
 
     async def _edit(self, operator: Operator, edit: OperatorEdit) -> Operator:
-        return await self._view.api.patch(f"/operators/{operator.id}", edit, Operator)
+        wanted = edit_call(operator, edit)
+        return await self._view.api.patch(wanted.path, wanted.body, Operator)
 
     async def _changed(self, operator: Operator, back: OperatorEdit) -> None:
         async def undo() -> None:
@@ -170,17 +179,10 @@ class OperatorsPage:
         await self.listing.load()
 
     async def _remove(self, operator: Operator) -> None:
-        t = self._view.t
-        question = Question(
-            title=t("operators.remove.title", name=operator.name),
-            consequence=t("operators.remove.consequence"),
-            action=t("operators.remove"),
-            danger=True,
-            asks_reason=False,
-        )
-        if await self._view.ask(question) is not None:
-            await self._view.api.call("DELETE", f"/operators/{operator.id}")
-            await self._done(t("operators.removed", name=operator.name))
+        wanted = Call("DELETE", f"/operators/{operator.id}")
+        if await self._is_sure(operator, "remove", wanted):
+            await self._view.api.call(wanted.method, wanted.path)
+            await self._done(self._view.t("operators.removed", name=operator.name))
 
     def _reset(self, operator: Operator) -> None:
         view, t = self._view, self._view.t
@@ -188,20 +190,31 @@ class OperatorsPage:
         def build() -> None:
             password_field(view, "password", t("password.new"))
 
+        def call(values: Mapping[str, str]) -> Call:
+            return Call("POST", f"/operators/{operator.id}/password", body=PasswordReset(values["password"]))
+
         async def submit(values: Mapping[str, str]) -> str | None:
             if len(values["password"]) < PASSWORD_MIN:
                 return t("password.short", n=PASSWORD_MIN)
-            path = f"/operators/{operator.id}/password"
-            await view.api.post(path, PasswordReset(values["password"]), Operator)
+            wanted = call(values)
+            await view.api.post(wanted.path, wanted.body, Operator)
             await self._done(t("operators.reset", name=operator.name))
             return None
 
-        title = t("operators.password.title", name=operator.name)
-        entry(view, title, t("operators.password"), build, submit, told=t("operators.password.consequence"))
+        title, consequence = t("operators.password.title", name=operator.name), t("operators.password.consequence")
+        entry(view, title, t("operators.password"), build, submit, told=consequence, call=call)
 
     async def _done(self, told: str) -> None:
         self._view.tell(told)
         await self.listing.load()
+
+
+def edit_call(operator: Operator, edit: OperatorEdit) -> Call:
+    return Call("PATCH", f"/operators/{operator.id}", body=edit)
+
+
+def role_of(name: str) -> RoleName:
+    return next(each for each in ROLES if each == name)
 
 
 def password_field(view: View, name: str, label: str, *, present: bool = False) -> None:

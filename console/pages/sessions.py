@@ -14,7 +14,7 @@ from console.pages.operators import PASSWORD_MIN, password_field
 from console.view import View
 from console.widgets import states
 from console.widgets.basics import button, link, tag
-from console.widgets.dialogs import Question
+from console.widgets.dialogs import Call, Question
 from console.widgets.table import Column, DataTable, Part, Row, when
 
 ID_MAX_DIGITS = 18
@@ -98,12 +98,14 @@ class SessionsPage:
             action=t("sessions.end"),
             danger=True,
             asks_reason=False,
+            call=(lambda _: end_call(chosen[0])) if len(chosen) == 1 else None,
         )
         if await view.ask(question) is None:
             return
         for each in chosen:
+            wanted = end_call(each)
             try:
-                await view.api.call("DELETE", f"/sessions/{each.id}")
+                await view.api.call(wanted.method, wanted.path)
             except Problem as problem:
                 if problem.code != "not_found":  # it ended by itself
                     raise
@@ -118,14 +120,23 @@ class SessionsPage:
             password_field(view, "new", t("password.new"))
             password_field(view, "again", t("password.again"))
 
+        def call(values: Mapping[str, str]) -> Call:
+            return Call("PUT", "/me/password", body=PasswordChange(values["old"], values["new"]))
+
         async def submit(values: Mapping[str, str]) -> str | None:
             if len(values["new"]) < PASSWORD_MIN:
                 return t("password.short", n=PASSWORD_MIN)
             if values["new"] != values["again"]:
                 return t("password.differ")
-            await view.api.call("PUT", "/me/password", PasswordChange(values["old"], values["new"]))
+            wanted = call(values)
+            await view.api.call(wanted.method, wanted.path, wanted.body)
             view.tell(t("password.changed"))
             view.redraw()
             return None
 
-        entry(view, t("password.change"), t("password.change"), build, submit, told=t("password.consequence"))
+        consequence = t("password.consequence")
+        entry(view, t("password.change"), t("password.change"), build, submit, told=consequence, call=call)
+
+
+def end_call(session: Session) -> Call:
+    return Call("DELETE", f"/sessions/{session.id}")

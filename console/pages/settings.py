@@ -12,71 +12,17 @@ import msgspec
 
 from admin_api.schemas.impact import Impact
 from admin_api.schemas.settings import SettingChanges, SettingsHistory, SettingsPut, SettingsState, SettingsVersion
+from console.setting_fields import GROUPS, SETTINGS, Setting
 from console.view import View
 from console.widgets import states
-from console.widgets.basics import button, moment, tag
-from console.widgets.dialogs import Question, api_call
+from console.widgets.basics import Tag, button, moment, tag
+from console.widgets.dialogs import Call, Question, show_call
 from console.widgets.forms import Field, choice, text_field
 from console.widgets.table import Column, DataTable, Part, Row, when
 
 IMPACT_DAYS: Final = 7
 HISTORY_ROWS: Final = 20
 KEYS_SHOWN: Final = 10
-INTEGER_MAX_DIGITS: Final = 9
-
-
-class Setting(msgspec.Struct, frozen=True):
-    """``options``: one of these, else a number, or a text if ``text``. ``zero``: zero means something of its own.
-
-    ``switch``: the options are false and true.
-    """
-
-    name: str
-    options: tuple[str, ...] = ()
-    zero: bool = False
-    text: bool = False
-    switch: bool = False
-
-    def shown(self, value: Any) -> str:
-        return str(value).lower() if self.switch else str(value)
-
-    def given(self, text: str) -> Any:
-        """The value that was chosen or typed. Raises ValueError naming the setting that is no number."""
-        if self.switch:
-            return text == "true"
-        if self.options or self.text:
-            return text
-        if not _is_number(text):
-            raise ValueError(self.name)
-        return int(text)
-
-
-GROUPS: Final[Mapping[str, tuple[Setting, ...]]] = {
-    "enforcing": (
-        Setting("mode", ("enforce", "observe")),
-        Setting("failsafe", ("closed", "open")),
-        Setting("cut_on_revocation", ("false", "true"), switch=True),
-    ),
-    "limiting": (
-        Setting("max_concurrent_per_key", zero=True),
-        Setting("max_concurrent_per_address", zero=True),
-    ),
-    "binding": (
-        Setting("bind_on", ("accepted", "first_use")),
-        Setting("bind_methods", ("any", "generating")),
-        Setting("ipv4_prefix"),
-        Setting("ipv6_prefix"),
-        Setting("networks_per_key"),
-    ),
-    "keeping": (Setting("archive_days", zero=True), Setting("log_retention_days", zero=True)),
-    "alerting": (
-        Setting("alert_threshold_count", zero=True),
-        Setting("alert_threshold_s"),
-        Setting("alert_cooldown_s", zero=True),
-        Setting("alert_webhook_url", text=True),
-    ),
-}
-SETTINGS: Final = {setting.name: setting for group in GROUPS.values() for setting in group}
 
 
 async def settings(view: View) -> None:
@@ -95,6 +41,7 @@ class SettingsForm:
         self._state = state
         self._now: dict[str, Any] = msgspec.to_builtins(state.values)
         self._fields: dict[str, Field[str]] = {}
+        self._faults: dict[str, Tag] = {}
         self._may = view.may("settings:write")
 
     def draw(self, history: SettingsHistory) -> None:
@@ -140,18 +87,37 @@ class SettingsForm:
                     options = {each: t(f"setting.{setting.name}.{each}") for each in setting.options}
                     field = choice(name, options, setting.shown(value), bare=True, disabled=not self._may)
                 else:
-                    kind = "text" if setting.text else "number"
-                    field = text_field(
-                        *(name, str(value)), bare=True, type=kind, disabled=not self._may, changed=self._look
-                    )
+                    kind = "url" if setting.url else "number"
+                    look = partial(self._look, setting)
+                    field = text_field(*(name, str(value)), bare=True, type=kind, disabled=not self._may, changed=look)
+                    fault = tag("span", "fault", role="alert")
+                    fault.set_visibility(False)
+                    self._faults[setting.name] = fault
+                    field.element.props["aria-describedby"] = fault.html_id
                 self._fields[setting.name] = field
                 field.element.props["name"] = setting.name
 
-    def _look(self) -> None:
-        """A number that is none is marked at once."""
-        for name, field in self._fields.items():
-            if not SETTINGS[name].options and not SETTINGS[name].text:
-                field.refuse(None if _is_number(field.value) else "?")
+    def _look(self, setting: Setting) -> None:
+        """While one types: what will not do is said at once."""
+        field, told = self._fields[setting.name], self._faults[setting.name]
+        fault = self._fault(setting.name)
+        field.refuse(fault)
+        told.text = fault or ""
+        told.set_visibility(fault is not None)
+
+    def _fault(self, name: str) -> str | None:
+        """Of what stands in a field, if it is not what was read."""
+        text = self._fields[name].value.strip()
+        return None if text == SETTINGS[name].shown(self._now[name]) else SETTINGS[name].fault(self._view.t, text)
+
+    def _has_fault(self) -> bool:
+        """Tells the first one."""
+        t = self._view.t
+        faults = {name: self._fault(name) for name in self._fields}
+        told = next((f"{t(f'setting.{name}')}: {fault}" for name, fault in faults.items() if fault is not None), None)
+        if told is not None:
+            self._view.tell(t("settings.invalid", fault=told), "bad")
+        return told is not None
 
     # --- what enforcing would do -------------------------------------------------------------------------------------
 
@@ -171,7 +137,7 @@ class SettingsForm:
     # --- saving ------------------------------------------------------------------------------------------------------
 
     def changes(self) -> dict[str, Any]:
-        """What differs from what was read. Raises ValueError naming the setting that is no number."""
+        """What differs from what was read; nothing may have a fault."""
         changed: dict[str, Any] = {}
         for name, field in self._fields.items():
             given = SETTINGS[name].given(field.value.strip())
@@ -183,21 +149,14 @@ class SettingsForm:
         return SettingsPut(self._state.version, msgspec.convert(self.changes(), SettingChanges))
 
     def _as_call(self) -> None:
-        try:
-            api_call(self._view.t, "PUT", "/settings", self._put)
-        except (ValueError, msgspec.ValidationError) as fault:
-            self._view.tell(self._view.t("settings.invalid", fault=self._fault(fault)), "bad")
-
-    def _fault(self, fault: Exception) -> str:
-        return self._view.t.known(f"setting.{fault}", str(fault))
+        if not self._has_fault():
+            show_call(self._view.t, Call("PUT", "/settings", body=self._put()))
 
     async def _save(self) -> None:
         view, t = self._view, self._view.t
-        try:
-            changed, wanted = self.changes(), self._put()
-        except (ValueError, msgspec.ValidationError) as fault:
-            view.tell(t("settings.invalid", fault=self._fault(fault)), "bad")
+        if self._has_fault():
             return
+        changed, wanted = self.changes(), self._put()
         if not changed:
             view.tell(t("settings.unchanged"))
             return
@@ -317,8 +276,3 @@ def shown(view: View, name: str, value: object) -> str:
     """A value in words where it has some."""
     text = SETTINGS[name].shown(value) if name in SETTINGS else str(value)
     return view.t.known(f"setting.{name}.{text}", text or "\N{EN DASH}")
-
-
-def _is_number(text: str) -> bool:
-    digits = text.strip()
-    return digits.isascii() and digits.isdigit() and len(digits) <= INTEGER_MAX_DIGITS

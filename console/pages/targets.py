@@ -29,7 +29,7 @@ from console.pages.alerts import outcome_text
 from console.view import View
 from console.widgets import states
 from console.widgets.basics import button, link, tag
-from console.widgets.dialogs import Question
+from console.widgets.dialogs import Answer, Call, Question
 from console.widgets.forms import Field, check, choice, text_field
 from console.widgets.table import Column, DataTable, Part, Row
 
@@ -160,6 +160,10 @@ class TargetsPage:
 
     async def _rotate(self, target: TargetView) -> None:
         view, t = self._view, self._view.t
+
+        def call(answer: Answer) -> Call:
+            return Call("POST", f"/alerts/targets/{target.id}/rotate", body=Rotate(KEEP_HOURS[answer.choice]))
+
         question = Question(
             title=t("targets.rotate.title", name=target.name),
             consequence=t("targets.rotate.consequence"),
@@ -167,24 +171,27 @@ class TargetsPage:
             asks_reason=False,
             choices_label=t("targets.keep"),
             choices={name: t(f"targets.keep.{name}") for name in KEEP_HOURS},
+            call=call,
         )
         answer = await view.ask(question)
         if answer is not None:
-            wanted = Rotate(KEEP_HOURS[answer.choice])
-            self._show(await view.api.post(f"/alerts/targets/{target.id}/rotate", wanted, TargetMade))
+            wanted = call(answer)
+            self._show(await view.api.post(wanted.path, wanted.body, TargetMade))
             await self.listing.load()
 
     async def _remove(self, target: TargetView) -> None:
         view, t = self._view, self._view.t
+        wanted = Call("DELETE", f"/alerts/targets/{target.id}")
         question = Question(
             title=t("targets.remove.title", name=target.name),
             consequence=t("targets.remove.consequence"),
             action=t("targets.remove"),
             danger=True,
             asks_reason=False,
+            call=lambda _: wanted,
         )
         if await view.ask(question) is not None:
-            await view.api.call("DELETE", f"/alerts/targets/{target.id}")
+            await view.api.call(wanted.method, wanted.path)
             await self._done(t("targets.removed", name=target.name))
 
     async def _done(self, told: str) -> None:
@@ -207,20 +214,23 @@ class TargetsPage:
             choice(t("alerts.kind"), kinds, TargetKind.WEBHOOK.value, name="kind")
             self._fields(events, [AlertKind.KEY_INTERCEPTED], "", Language(view.t.language), needs_url=True)
 
-        async def submit(values: Mapping[str, str]) -> str | None:
-            chosen = [kind for kind, field in events.items() if field.value]
-            if not chosen:
-                return t("targets.no_event")
+        def call(values: Mapping[str, str]) -> Call:
             new = TargetNew(
-                values["name"].strip(), TargetKind(values["kind"]), values["url"].strip(), chosen,
+                values["name"].strip(), TargetKind(values["kind"]), values["url"].strip(), ticked(events),
                 Language(values["language"]),
             )  # fmt: skip
-            made = await view.api.post("/alerts/targets", new, TargetMade)
+            return Call("POST", "/alerts/targets", body=new)
+
+        async def submit(values: Mapping[str, str]) -> str | None:
+            if not ticked(events):
+                return t("targets.no_event")
+            wanted = call(values)
+            made = await view.api.post(wanted.path, wanted.body, TargetMade)
             self._show(made)
             await self._done(t("targets.added", name=made.target.name))
             return None
 
-        entry(view, t("targets.add"), t("targets.add"), build, submit, wide=True)
+        entry(view, t("targets.add"), t("targets.add"), build, submit, wide=True, call=call)
 
     def _change(self, target: TargetView) -> None:
         view, t = self._view, self._view.t
@@ -229,20 +239,21 @@ class TargetsPage:
         def build() -> None:
             self._fields(events, target.events, target.name, target.language, has_url=not target.from_setting)
 
+        def call(values: Mapping[str, str]) -> Call:
+            url, language = values.get("url", "").strip(), Language(values["language"])
+            edit = TargetEdit(target.version, values["name"].strip(), url or msgspec.UNSET, ticked(events), language)
+            return Call("PATCH", f"/alerts/targets/{target.id}", body=edit)
+
         async def submit(values: Mapping[str, str]) -> str | None:
-            chosen = [kind for kind, field in events.items() if field.value]
-            if not chosen:
+            if not ticked(events):
                 return t("targets.no_event")
-            url = values.get("url", "").strip()
-            edit = TargetEdit(
-                target.version, values["name"].strip(), url or msgspec.UNSET, chosen, Language(values["language"])
-            )
-            edited = await view.api.patch(f"/alerts/targets/{target.id}", edit, TargetView)
+            wanted = call(values)
+            edited = await view.api.patch(wanted.path, wanted.body, TargetView)
             await self._done(t("targets.changed", name=edited.name))
             return None
 
         title = t("targets.edit.title", name=target.name)
-        entry(view, title, t("targets.save"), build, submit, wide=True)
+        entry(view, title, t("targets.save"), build, submit, wide=True, call=call)
 
     def _fields(
         self,
@@ -265,3 +276,7 @@ class TargetsPage:
                 events[kind] = check(t(f"alert.{kind.value}"), value=kind in chosen)
         languages = {each.value: NAMES[each.value] for each in Language}
         choice(t("targets.language"), languages, language.value, name="language")
+
+
+def ticked(events: Mapping[AlertKind, Field[bool]]) -> list[AlertKind]:
+    return [kind for kind, field in events.items() if field.value]

@@ -15,7 +15,7 @@ from console.listing import Listing
 from console.view import View
 from console.widgets import states
 from console.widgets.basics import button, tag
-from console.widgets.dialogs import DURATIONS, Question
+from console.widgets.dialogs import DURATIONS, Call, Question
 from console.widgets.forms import Field, check, choice, text_field
 from console.widgets.table import Column, DataTable, Part, Row, when
 
@@ -99,23 +99,27 @@ class TokensPage:
             text_field(t("tokens.networks"), hint=t("tokens.networks.hint"), lines=2, name="networks")
             choice(t("duration.label"), {name: t(f"duration.{name}") for name in LASTS}, "month", name="lasts")
 
-        async def submit(values: Mapping[str, str]) -> str | None:
+        def call(values: Mapping[str, str]) -> Call:
             chosen = [name for name, field in scopes.items() if field.value]
+            lasts = DURATIONS[values["lasts"]]
+            end = None if lasts is None else datetime.now(UTC) + lasts
+            given = networks.entered(values["networks"]).networks
+            return Call("POST", "/tokens", body=ServiceTokenNew(values["name"].strip(), chosen, given, end))
+
+        async def submit(values: Mapping[str, str]) -> str | None:
             given = networks.entered(values["networks"])
-            if not chosen:
+            if not any(field.value for field in scopes.values()):
                 return t("tokens.no_scope")
             if given.faults:
                 fault = given.faults[0]
                 return t(f"networks.{fault.kind}", line=fault.line, text=fault.text, meant=fault.meant)
-            lasts = DURATIONS[values["lasts"]]
-            end = None if lasts is None else datetime.now(UTC) + lasts
-            new = ServiceTokenNew(values["name"].strip(), chosen, given.networks, end)
-            made = await view.api.post("/tokens", new, ServiceTokenMade)
+            wanted = call(values)
+            made = await view.api.post(wanted.path, wanted.body, ServiceTokenMade)
             show_secret(view, t("tokens.made", name=made.description.name), t("secret.once"), made.token)
             await self.listing.load()
             return None
 
-        entry(view, t("tokens.make"), t("tokens.make"), build, submit, wide=True)
+        entry(view, t("tokens.make"), t("tokens.make"), build, submit, wide=True, call=call)
 
     # --- revoking ----------------------------------------------------------------------------------------------------
 
@@ -126,15 +130,17 @@ class TokensPage:
 
     async def _revoke(self, token: ServiceToken) -> None:
         view, t = self._view, self._view.t
+        wanted = Call("DELETE", f"/tokens/{token.id}")
         question = Question(
             title=t("tokens.revoke.title", name=token.name),
             consequence=t("tokens.revoke.consequence"),
             action=t("tokens.revoke.do"),
             danger=True,
             asks_reason=False,
+            call=lambda _: wanted,
         )
         if await view.ask(question) is not None:
-            await view.api.call("DELETE", f"/tokens/{token.id}")
+            await view.api.call(wanted.method, wanted.path)
             view.tell(t("tokens.revoke.done", name=token.name))
             await self.listing.load()
 

@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from urllib.parse import urlencode
 
 import msgspec
 from nicegui import ui
@@ -22,6 +23,13 @@ DURATIONS: dict[str, timedelta | None] = {
 SUBMITTED = "(event) => { event.preventDefault(); emit(Object.fromEntries(new FormData(event.target))) }"
 """The fields as they are at that moment: what was typed last may not have reached the server yet."""
 
+TYPED = """(event) => {
+  const typed = new FormData(event.target.form);
+  for (const field of event.target.form.querySelectorAll("input[type=password]")) typed.set(field.name, "…");
+  emit(Object.fromEntries(typed));
+}"""
+"""The same to be shown: nothing is submitted, and passwords stay in the browser."""
+
 
 class Question(msgspec.Struct, frozen=True, kw_only=True):
     """``consequence`` names what will happen. ``choices``: value to text, the first one chosen."""
@@ -34,6 +42,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     asks_duration: bool = False
     choices_label: str = ""
     choices: Mapping[str, str] = {}
+    call: "Callable[[Answer], Call] | None" = None
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -59,6 +68,8 @@ async def ask(t: Texts, question: Question) -> Answer | None:
         if question.asks_reason:
             text_field(t("reason.label"), maxlength=500, name="reason")
         with tag("div", "buttons"):
+            if question.call is not None:
+                _call_button(t, question.call)
             button(t("action.cancel"), lambda: dialog.submit(None), autofocus=not question.asks_reason)
             style = "danger solid" if question.danger else "primary"
             tag("button", f"btn {style}", question.action, type="submit")
@@ -70,16 +81,44 @@ async def ask(t: Texts, question: Question) -> Answer | None:
     return None if submitted is None else _answer(submitted)
 
 
+def _call_button(t: Texts, call: "Callable[[Answer], Call]") -> None:
+    call_button(t, lambda values: call(_answer(values)))
+
+
+def call_button(t: Texts, call: "Callable[[Mapping[str, str]], Call]") -> None:
+    """Within a form: shows the request that it stands for, with what is typed at that moment."""
+    made = tag("button", "btn quiet aside", t("action.call"), type="button")
+    made.on("click", lambda event: show_call(t, call(event.args)), js_handler=TYPED)
+
+
 def _answer(values: Mapping[str, str]) -> Answer:
     lasts = DURATIONS.get(values.get("duration", ""))
     expires_at = None if lasts is None else datetime.now(UTC) + lasts
     return Answer(values.get("reason", "").strip(), expires_at, values.get("choice", ""))
 
 
-def api_call(t: Texts, method: str, path: str, body: Callable[[], object]) -> None:
-    """Shows the request that a form stands for, as a command. ``body``: made of the fields as they are."""
-    sent = shlex.quote(msgspec.json.encode(body()).decode())
-    command = f'curl -sS -f -H "$AUTH" -X {method} "$API{path}" -H "Content-Type: application/json" -d {sent}'
+class Call(msgspec.Struct, frozen=True):
+    """A request to the admin API. ``query``: what is empty is left out. ``body`` None: there is none."""
+
+    method: str
+    path: str
+    query: Mapping[str, str] = {}
+    body: object = None
+
+    def command(self) -> str:
+        """For a shell, with API and AUTH as the README sets them."""
+        query = urlencode({name: value for name, value in self.query.items() if value})
+        method = "" if self.method == "GET" else f" -X {self.method}"
+        command = f'curl -sS -f -H "$AUTH"{method} "$API{self.path}{"?" if query else ""}{query}"'
+        if self.body is None:
+            return command
+        sent = shlex.quote(msgspec.json.encode(self.body).decode())
+        return f'{command} -H "Content-Type: application/json" -d {sent}'
+
+
+def show_call(t: Texts, call: Call) -> None:
+    """The request that a form or a list stands for, to be copied."""
+    command = call.command()
 
     def build(dialog: ui.dialog) -> None:
         tag("p", "muted", t("call.why"))

@@ -13,13 +13,6 @@ def explain(t: Texts, problem: Problem) -> str:
     return f"{told} ({faults})" if faults else told
 
 
-def loading(t: Texts, lines: int = 6) -> Tag:
-    with tag("div", role="status", aria_label=t("state.loading")) as area:
-        for _ in range(lines):
-            tag("div", "skeleton-line")
-    return area
-
-
 def empty(title: str, why: str, icon_name: str = "inbox") -> Tag:
     """Says what is missing and why. Actions may be put into it: ``with empty(…): button(…)``."""
     with tag("div", "empty") as area:
@@ -29,11 +22,22 @@ def empty(title: str, why: str, icon_name: str = "inbox") -> Tag:
     return area
 
 
+def passes(problem: Problem) -> bool:
+    """Whether it may be over in a while, so that it is worth looking again."""
+    return problem.code in ("store_unavailable", "unreachable")
+
+
 def failed(t: Texts, problem: Problem, retry: Handler) -> Tag:
+    """When a store is away, also what is enforced without it."""
+    store = problem.extra.get("store")
     with tag("div", "empty", role="alert") as area:
         icon("cloud_off")
         tag("h2", text=t("state.failed"))
         tag("p", text=explain(t, problem))
+        if problem.code == "store_unavailable" and store in ("redis", "postgresql"):
+            tag("p", text=t(f"degraded.{store}"))
+        if passes(problem):
+            tag("p", "muted", t("state.looks_again"))
         button(t("state.retry"), retry)
     return area
 

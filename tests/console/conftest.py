@@ -4,6 +4,7 @@ Tests share them, so each makes keys and bindings of its own and looks for those
 """
 
 import os
+import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
@@ -55,6 +56,12 @@ def house() -> Iterator[House]:
         databases.migrate(stores.pg_dsn)
         with running_house(stores.pg_dsn, stores.redis_url) as running:
             yield running
+
+
+@pytest.fixture
+def note() -> str:
+    """What this test's bindings have in their notes, and no others."""
+    return f"note-{secrets.token_hex(4)}"
 
 
 class Watched:

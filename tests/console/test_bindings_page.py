@@ -11,12 +11,6 @@ from playwright.sync_api import Page, expect
 from tests.support.consoles import House
 
 
-@pytest.fixture
-def note() -> str:
-    """What this test's bindings have in their notes, and no others."""
-    return f"note-{secrets.token_hex(4)}"
-
-
 def make(house: House, note: str, count: int, **fields: object) -> list[str]:
     """Bindings of keys of their own, each with its own address; their keys."""
     keys = ["sk-" + secrets.token_hex(24) for _ in range(count)]
@@ -121,7 +115,7 @@ def test_an_unbound_key_comes_back_with_undo(house, sign_in, note):
     page.get_by_label(f"Select {hint_of(key)}").check()
     page.get_by_role("button", name="Unbind", exact=True).click()
     page.get_by_role("dialog").get_by_role("button", name="Unbind the key").click()
-    expect(page.get_by_text("No binding matches these filters")).to_be_visible()
+    expect(page.get_by_text("Nothing matches these filters")).to_be_visible()
     page.get_by_role("button", name="Undo").click()
     expect(page.get_by_role("link", name=hint_of(key))).to_be_visible()
     assert [each["network"] for each in house.binding_of(key)["networks"]] == ["192.0.2.0/32"]

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import expect
 
 from admin_api.schemas.settings import SettingValues
-from console.pages.settings import SETTINGS
+from console.setting_fields import SETTINGS
 from tests.console.conftest import fill_in
 from tests.support import admin
 from tests.support.consoles import House, running_console
@@ -94,7 +94,8 @@ def test_a_ban_with_a_reason_shows_there_and_lifts(house, sign_in, owner):
 
 def test_a_form_shows_itself_as_an_api_call(house, sign_in, owner):
     page = sign_in(detail(house, owner))
-    page.get_by_role("button", name="As an API call").click()
+    editor = page.locator(".card-foot", has=page.get_by_role("button", name="Save the networks"))
+    editor.get_by_role("button", name="As an API call").click()
     expect(page.get_by_role("dialog")).to_contain_text('-X PUT "$API/bindings/ip"')
     expect(page.get_by_role("dialog")).to_contain_text('"networks":["203.0.113.7/32"]')
 
@@ -174,14 +175,24 @@ def expect_impact(page) -> None:
     expect(page.get_by_text(re.compile("Enforcing would have refused"))).to_be_visible()
 
 
-def test_a_number_that_is_none_is_not_saved(house, sign_in):
+@pytest.mark.parametrize(
+    ("setting", "wrong", "right", "why"),
+    [
+        ("Networks per key", "65", "64", "a whole number from 1 to 64"),
+        ("Webhook", "hooks.example.com/x", "https://hooks.example.com/x", "an http or https URL with a host"),
+    ],
+)
+def test_what_will_not_do_is_said_while_one_types_and_is_not_saved(sign_in, setting, wrong, right, why):
     page = sign_in("/settings")
-    page.get_by_label("Networks per key").fill("-1")
+    field = page.get_by_label(setting, exact=True)
+    field.fill(wrong)
+    expect(page.locator(".setting .fault:visible")).to_have_text(re.compile(why))
+    expect(field).to_have_attribute("aria-invalid", "true")
     page.get_by_role("button", name="Save").click()
-    expect(page.get_by_text("This cannot be saved: Networks per key")).to_be_visible()
-    page.get_by_label("Networks per key").fill("65")
-    page.get_by_role("button", name="Save").click()
-    expect(page.get_by_text(re.compile("This cannot be saved: .*<= 64"))).to_be_visible()
+    expect(page.get_by_text(re.compile(f"This cannot be saved. {setting}: {why}"))).to_be_visible()
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    field.fill(right)
+    expect(page.locator(".setting .fault:visible")).to_have_count(0)
 
 
 # --- archive ---------------------------------------------------------------------------------------------------------
