@@ -78,12 +78,22 @@ class FilterBar:
         """How a key begins, with or without the ``sk-`` that all of them begin with."""
         self.text("hint", self._view.t("bindings.hint"), maxlength=HINT_MAX + len(KEY_PREFIX))
 
-    def text(self, name: str, label: str, entered: Callable[[str], None] | None = None, maxlength: int = 600) -> None:
+    def text(
+        self,
+        name: str,
+        label: str,
+        entered: Callable[[str], None] | None = None,
+        *,
+        maxlength: int = 600,
+        grow: bool = False,
+    ) -> None:
         """Enter, or leaving the field, puts it into the URL; or gives it to ``entered``, and the field is empty."""
         if entered is None:
             self.name(name, label)
         value = "" if entered else self._view.query.get(name, "")
         field = text_field(label, value, bare=True, placeholder=label, name=name, maxlength=maxlength)
+        if grow:
+            field.element.classes("grow")
 
         def changed(event: GenericEventArguments) -> None:
             field.value = event.args.strip()

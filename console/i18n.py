@@ -8,6 +8,7 @@ Where it stands in the walk: each page writes through it. The catalogues lie in 
 message side by side; tests fail on one that is missing, unused, or filled with other names in the other language.
 """
 
+from collections.abc import Iterable
 from typing import Final, Literal, get_args
 
 from console.messages import CATALOGUE
@@ -18,6 +19,8 @@ NAMES: Final[dict[Language, str]] = {"en": "English", "zh-CN": "简体中文"}
 QUASAR: Final[dict[Language, Literal["en-US", "zh-CN"]]] = {"en": "en-US", "zh-CN": "zh-CN"}
 """What NiceGUI calls them."""
 
+COLON: Final[dict[Language, str]] = {"en": ": ", "zh-CN": "\N{FULLWIDTH COLON}"}
+COMMA: Final[dict[Language, str]] = {"en": ", ", "zh-CN": "\N{FULLWIDTH COMMA}"}
 COOKIE = "sentinel_language"
 
 
@@ -38,6 +41,14 @@ class Texts:
         singular = f"{key}.one"
         chosen = singular if n == 1 and self.language == "en" and singular in CATALOGUE else key
         return self(chosen, n=f"{n:,}", **values)
+
+    def pair(self, name: str, value: object) -> str:
+        """A name and what it is, with the language's own colon."""
+        return f"{name}{COLON[self.language]}{value}"
+
+    def listed(self, texts: Iterable[str]) -> str:
+        """One after the other, with the language's own comma."""
+        return COMMA[self.language].join(texts)
 
     def known(self, key: str, otherwise: str, **values: object) -> str:
         """For keys made of what the admin API answered, which may be newer than this console."""

@@ -48,6 +48,8 @@ class Pager:
             self._told = tag("span", role="status")
             button(view.t("action.call"), as_call, classes="small quiet")
             tag("div", "space")
+            self._ways = tag("div", "row-flex")
+        with self._ways:
             self._place = tag("span")
             self._first = button(view.t("list.newer"), partial(self._go, 1), classes="small")
             self._back = button(view.t("list.previous"), self._go_back, classes="small")
@@ -66,6 +68,7 @@ class Pager:
         self._cursors[self.page] = self._view.query.get("cursor", "")
         self._next = next_cursor or ""
         self._told.text = self._view.t.n("list.rows", count)
+        self._ways.set_visibility(self.page > 1 or bool(self._next))
         self._place.text = self._view.t("list.page", page=self.page)
         set_attribute(self._first, "disabled", self.page == 1)
         set_attribute(self._back, "disabled", self.page - 1 not in self._cursors)

@@ -43,6 +43,7 @@ MESSAGES: dict[str, tuple[str, str]] = {
     "fact.reason": ("reason", "原因"),
     "fact.expires_at": ("until", "到期"),
     "fact.count": ("keys", "密钥数"),
+    "fact.archived": ("archived", "归档数"),
     "fact.store": ("store", "存储"),
     "fact.seconds": ("seconds", "秒数"),
     "delivery.pending": ("Under way", "发送中"),

@@ -12,7 +12,7 @@ MESSAGES: dict[str, tuple[str, str]] = {
     "dashboard.bindings": ("Bindings", "绑定总数"),
     "dashboard.banned": ("{n} banned", "封禁 {n}"),
     "dashboard.archived": ("{n} archived", "归档 {n}"),
-    "dashboard.about": ("about {n}", "约 {n}"),
+    "dashboard.about": ("≈{n}", "约 {n}"),
     "dashboard.unbound": ("{n} without an owner", "无归属 {n}"),
     "dashboard.unknown": ("unknown", "未知"),
     "dashboard.traffic": ("Requests and intercepts", "请求与拦截"),

@@ -132,7 +132,7 @@ def what(view: View, alert: AlertView) -> str:
         counts = {"refused": f"{alert.enforced_count:,}", "observed": f"{alert.observed_count:,}"}
         return t("alerts.counts", addresses=f"{alert.address_count:,}", **counts)
     shown = {name: value for name, value in facts.items() if isinstance(value, str | int | float)}
-    return ", ".join(f"{t.known(f'fact.{name}', name)}: {value}" for name, value in shown.items())
+    return t.listed(t.pair(t.known(f"fact.{name}", name), value) for name, value in shown.items())
 
 
 # --- one of them -----------------------------------------------------------------------------------------------------

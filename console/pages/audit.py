@@ -68,7 +68,8 @@ class AuditRows:
     def row(self, entry: AuditEntry) -> Row:
         t = self._view.t
         changed = [
-            Part(f"{name}: {old} \N{RIGHTWARDS ARROW} {new}", kind="block") for name, old, new in self._short(entry)
+            Part(t.pair(name, f"{old} \N{RIGHTWARDS ARROW} {new}"), kind="block")
+            for name, old, new in self._short(entry)
         ]
         kind = t.known(f"audit.by.{entry.actor_kind}", entry.actor_kind)
         by = [] if entry.actor_kind == "user" else [Part(kind, kind="muted")]
@@ -97,12 +98,13 @@ class AuditRows:
         return t.known(f"field.{name}", t.known(f"bindings.{name}", t.known(f"setting.{name}", name)))
 
     def _value(self, name: str, text: str) -> str:
-        """Of a status, a mode or a role its name."""
-        return self._view.t.known(f"{name}.{text}", text)
+        """Of a status, a mode, a role or a setting's choice its name."""
+        t = self._view.t
+        return t.known(f"{name}.{text}", t.known(f"setting.{name}.{text.lower()}", text))
 
     def _subject(self, entry: AuditEntry) -> list[Part]:
         view, t = self._view, self._view.t
-        name = entry.subject_name or entry.subject_id
+        name = subject_text(view, entry)
         parts = [self._cell(name, {"subject_kind": entry.subject_kind, "subject_id": entry.subject_id}, kind="mono")]
         if entry.subject_kind == "binding" and entry.after is not None and view.may("bindings:read"):
             href = view.href(f"/bindings/{entry.subject_id}")
@@ -125,7 +127,8 @@ class AuditRows:
         def build(dialog: ui.dialog) -> None:
             self._draw(entry, dialog)
 
-        window(f"{action_text(self._view, entry.action)}: {entry.subject_name or entry.subject_id}", build, wide=True)
+        title = self._view.t.pair(action_text(self._view, entry.action), subject_text(self._view, entry))
+        window(title, build, wide=True)
 
     def _draw(self, entry: AuditEntry, dialog: ui.dialog) -> None:
         t = self._view.t
@@ -169,6 +172,11 @@ class AuditRows:
                 tag("th", text=t("audit.before"), scope="col")
             if entry.after is not None:
                 tag("th", text=t("audit.after"), scope="col")
+
+
+def subject_text(view: View, entry: AuditEntry) -> str:
+    """The settings are one subject, whose name is none to an operator."""
+    return view.t("nav.settings") if entry.subject_kind == "settings" else entry.subject_name or entry.subject_id
 
 
 def action_text(view: View, action: str) -> str:

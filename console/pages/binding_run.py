@@ -82,7 +82,7 @@ class RunCard:
     def _tell(self, run: Run) -> None:
         t = self._view.t
         far = t("run.far", tried=f"{run.tried:,}", total=f"{run.total:,}")
-        self._told.text = f"{t(f'bulk.{run.name}')}: {far}"
+        self._told.text = t.pair(t(f"bulk.{run.name}"), far)
         set_attribute(self._bar, "value", run.tried)
 
     async def _look(self) -> None:

@@ -69,7 +69,7 @@ class TimelineList:
         what = t.known(f"edit.{action.removeprefix('binding:')}", action)
         tag("div", text=t("timeline.audit", actor=data.get("actor"), what=what))
         for name, old, new in changes(data.get("before"), data.get("after")):
-            tag("div", "muted mono", f"{t(f'bindings.{name}')}: {old} \N{RIGHTWARDS ARROW} {new}")
+            tag("div", "muted mono", t.pair(t(f"bindings.{name}"), f"{old} \N{RIGHTWARDS ARROW} {new}"))
         if data.get("reason"):
             tag("div", "muted", t("timeline.reason", reason=data["reason"]))
 
@@ -79,7 +79,8 @@ class TimelineList:
         verdict = t("verdict.refuse" if data.get("enforced") else "verdict.observe")
         count = int(data.get("repeat_count") or 1)
         times = f" \N{MULTIPLICATION SIGN}{count:,}" if count > 1 else ""
-        tag("div", text=f"{verdict}: {data.get('client')}{times}, {t.known(f'reason.{reason}', reason)}")
+        why = t.known(f"reason.{reason}", reason)
+        tag("div", text=t.pair(verdict, t.listed([f"{data.get('client')}{times}", why])))
         tag("div", "muted mono", f"{data.get('method')} {data.get('path')}")
         if data.get("user_agent"):
             tag("div", "muted", str(data["user_agent"])[:200])

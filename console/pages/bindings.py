@@ -62,7 +62,7 @@ class BindingList:
         for name in ("hint", "note", "network", "fingerprint"):
             bar.name(name, t(f"bindings.{name}"))
         with bar:
-            bar.text("search", t("bindings.search"), self._searched)
+            bar.text("search", t("bindings.search"), self._searched, grow=True)
             statuses = {each.value: t(f"status.{each.value}") for each in BindingStatus}
             bar.choice("status", t("bindings.status"), {"": t("bindings.any_status")} | statuses)
             modes = {each.value: t(f"mode.{each.value}") for each in BindingMode}

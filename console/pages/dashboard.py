@@ -193,7 +193,7 @@ class Board:
             return
         sums = [sum(getattr(point, name) for point in points) for name in ("requests", "intercepted", "observed")]
         names = [t("dashboard.requests"), t("dashboard.intercepted"), t("dashboard.observed")]
-        label = ", ".join(f"{name}: {count:,}" for name, count in zip(names, sums, strict=True))
+        label = t.listed(t.pair(name, f"{count:,}") for name, count in zip(names, sums, strict=True))
         over_time(
             f"{t('dashboard.traffic')}. {label}",
             [point.at for point in points],

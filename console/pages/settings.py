@@ -114,7 +114,7 @@ class SettingsForm:
         """Tells the first one."""
         t = self._view.t
         faults = {name: self._fault(name) for name in self._fields}
-        told = next((f"{t(f'setting.{name}')}: {fault}" for name, fault in faults.items() if fault is not None), None)
+        told = next((t.pair(t(f"setting.{name}"), fault) for name, fault in faults.items() if fault is not None), None)
         if told is not None:
             self._view.tell(t("settings.invalid", fault=told), "bad")
         return told is not None
@@ -179,8 +179,7 @@ class SettingsForm:
         """Old and new of each; before enforcing, also what it would refuse."""
         t = self._view.t
         told = [
-            f"{t(f'setting.{name}')}: {shown(self._view, name, self._now[name])} → {shown(self._view, name, value)}"
-            for name, value in changed.items()
+            t.pair(t(f"setting.{name}"), _step(self._view, name, self._now, value)) for name, value in changed.items()
         ]
         if changed.get("mode") == "enforce":
             impact = await self._view.api.get("/settings/impact", Impact, {"days": IMPACT_DAYS})
@@ -241,7 +240,7 @@ def _draw_history(view: View, history: SettingsHistory) -> None:
             tag("p", "card-none", t("settings.initial"))
             return
         columns = [
-            Column("version", t("settings.number"), "number"),
+            Column("version", t("settings.number"), "code"),
             Column("at", t("settings.at"), "time"),
             Column("by", t("settings.by")),
             Column("what", t("settings.what"), "wide"),
@@ -254,7 +253,7 @@ def _draw_history(view: View, history: SettingsHistory) -> None:
 def _version(view: View, version: SettingsVersion, older: SettingsVersion | None) -> Row:
     before = {} if older is None else older.values
     parts = [
-        Part(f"{view.t.known(f'setting.{name}', name)}: {_step(view, name, before, value)}", kind="block")
+        Part(view.t.pair(view.t.known(f"setting.{name}", name), _step(view, name, before, value)), kind="block")
         for name, value in version.values.items()
         if older is not None and before.get(name) != value
     ]

@@ -79,6 +79,11 @@ def test_a_password_is_reset_and_an_operator_removed(house, sign_in, name):
     page = sign_in("/operators")
     of(page, name).get_by_role("button", name="Reset password").click()
     page.get_by_role("dialog").get_by_label("New password").fill("another long pass phrase")
+    page.get_by_role("dialog").get_by_role("button", name="As an API call").click()
+    call = page.get_by_role("dialog", name="The same as an API call")
+    expect(call).to_contain_text('{"password":"…"}')
+    call.get_by_role("button", name="Close").click()
+    expect(call).to_have_count(0)
     page.get_by_role("dialog").get_by_role("button", name="Reset password").click()
     expect(page.get_by_text(f"{name} has another password now.")).to_be_visible()
     assert enter(house, name, "another long pass phrase").status_code == 200

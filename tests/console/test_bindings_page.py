@@ -3,7 +3,8 @@
 import json
 import re
 import secrets
-from urllib.parse import urlencode
+import shlex
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -86,6 +87,48 @@ def test_a_click_on_a_cell_filters_by_it_and_the_chip_takes_it_back(house, sign_
     page.get_by_role("button", name="Remove the filter Status: Banned").click()
     expect(rows(page)).to_have_count(3)
     assert "status" not in page.url
+
+
+def test_a_removed_chip_takes_its_choice_along_and_back_brings_both_again(house, sign_in, note):
+    make(house, note, 2)
+    make(house, note, 1, status="banned", ban_reason="resold")
+    page = sign_in(f"/bindings?note={note}")
+    status = page.get_by_role("combobox", name="Status")
+    status.select_option("Banned")
+    expect(rows(page)).to_have_count(1)
+    page.get_by_role("button", name="Remove the filter Status: Banned").click()
+    expect(rows(page)).to_have_count(3)
+    expect(status).to_have_value("")
+    page.go_back()
+    expect(rows(page)).to_have_count(1)
+    expect(status).to_have_value("banned")
+
+
+def test_a_list_shows_itself_as_an_api_call_with_its_filters(house, sign_in, note):
+    make(house, note, 1)
+    page = sign_in(f"/bindings?note={note}&status=active&sort=first_used_at")
+    expect(rows(page)).to_have_count(1)
+    page.get_by_role("button", name="As an API call").click()
+    command = page.get_by_role("dialog").locator("pre").inner_text()
+    url = re.search(r'"\$API(.*)"', command)[1]
+    answer = house.api.get(url).json()
+    assert [each["note"] for each in answer["items"]] == [f"{note} 000"]
+    assert dict(parse_qsl(urlsplit(url).query)).items() >= {"status": "active", "sort": "first_used_at"}.items()
+
+
+def test_a_question_shows_itself_as_an_api_call_with_what_was_typed(house, sign_in, note):
+    (key,) = make(house, note, 1)
+    page = sign_in(f"/bindings?note={note}")
+    page.get_by_label(f"Select {hint_of(key)}").check()
+    page.get_by_role("button", name="Ban", exact=True).click()
+    dialog = page.get_by_role("dialog", name="Ban this key?")
+    dialog.get_by_label("Reason").fill("it's resold")
+    dialog.get_by_role("button", name="As an API call").click()
+    command = page.get_by_role("dialog", name="The same as an API call").locator("pre").inner_text()
+    assert command.startswith('curl -sS -f -H "$AUTH" -X POST "$API/bindings/ban"')
+    sent = json.loads(shlex.split(command)[-1])
+    assert (sent["ids"], sent["reason"]) == ([house.binding_of(key)["id"]], "it's resold")
+    assert house.binding_of(key)["status"] == "active"
 
 
 def test_bans_in_bulk_say_what_came_of_each_and_can_be_undone(house, sign_in, note):

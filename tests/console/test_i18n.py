@@ -107,3 +107,10 @@ def test_counts_have_an_english_singular_and_separators():
     assert Texts("en").n("bulk.ban.done", 1) == "Banned the key."
     assert Texts("en").n("bulk.ban.done", 1234) == "Banned 1,234 keys."
     assert Texts("zh-CN").n("bulk.ban.done", 1) == "已封禁 1 个密钥。"
+
+
+def test_pairs_and_lists_have_the_punctuation_of_their_language():
+    parts = [("requests", "3"), ("refused", "1")]
+    told = {name: Texts(name).listed(Texts(name).pair(*each) for each in parts) for name in i18n.LANGUAGES}
+    assert told["en"] == "requests: 3, refused: 1"
+    assert told["zh-CN"] == "requests\N{FULLWIDTH COLON}3\N{FULLWIDTH COMMA}refused\N{FULLWIDTH COLON}1"

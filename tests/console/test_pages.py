@@ -198,6 +198,16 @@ def test_what_will_not_do_is_said_while_one_types_and_is_not_saved(sign_in, sett
 # --- archive ---------------------------------------------------------------------------------------------------------
 
 
+def test_a_removed_chip_of_the_archive_takes_its_choice_along(house, sign_in, owner):
+    found = house.binding_of(owner)
+    assert house.api.post("/bindings/unbind", json={"ids": [found["id"]]}).status_code == 200
+    page = sign_in(f"/archive?fingerprint={found['fingerprint']}&restored=true")
+    expect(page.get_by_text("Nothing matches these filters")).to_be_visible()
+    page.get_by_role("button", name="Remove the filter Restored: restored").click()
+    expect(page.get_by_role("combobox", name="Restored")).to_have_value("")
+    expect(page.get_by_label(f"Select {hint_of(owner)}")).to_be_visible()
+
+
 def test_an_unbound_key_is_restored_from_the_archive(house, sign_in, owner):
     found = house.binding_of(owner)
     assert house.api.post("/bindings/unbind", json={"ids": [found["id"]]}).status_code == 200
