@@ -115,6 +115,7 @@ MESSAGES: dict[str, tuple[str, str]] = {
     ),
     "run.untried": ("{n} were not tried.", "{n} 个未执行。"),
     "run.untried.one": ("One was not tried.", "{n} 个未执行。"),
+    "run.signed_out": ("You had signed out.", "您已退出登录，操作提前结束。"),
     "run.one_at_a_time": (
         "Another action over many is under way. Wait for its end, or stop it.",
         "另一项批量操作正在进行，请等待其结束或先停止它。",

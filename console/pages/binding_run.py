@@ -9,6 +9,7 @@ from functools import partial
 from nicegui import ui
 
 from console.bulk_run import Matching, Run, collect
+from console.client import SignedOut
 from console.pages import binding_bulk
 from console.pages.binding_bulk import Action, Done
 from console.view import View
@@ -30,9 +31,7 @@ class RunCard:
         self._told: Tag
         self._bar: Tag
         self._timer = ui.timer(LOOK_EVERY_S, self._look, active=False, immediate=False)
-        run = view.runs.of(view.session)
-        if run is not None:
-            self._show(run)
+        self._show_or_hide()
 
     # --- counting ----------------------------------------------------------------------------------------------------
 
@@ -44,7 +43,7 @@ class RunCard:
         try:
             return await collect(self._view.api, query, self._counted)
         finally:
-            self._put_away()
+            self._show_or_hide()
 
     def _counted(self, count: int) -> bool:
         if not self._place.is_deleted:
@@ -69,10 +68,18 @@ class RunCard:
             view.runs.start(run)
             self._show(run)
 
-    def _show(self, run: Run) -> None:
-        if run.finished:
-            self._report(run)
+    def _show_or_hide(self) -> None:
+        run = self._view.runs.of(self._view.session)
+        if self._place.is_deleted:
             return
+        if run is None:
+            self._put_away()
+        elif run.finished:
+            self._report(run)
+        else:
+            self._show(run)
+
+    def _show(self, run: Run) -> None:
         self._draw("", run.total, run.stop)
         with self._place:
             tag("p", "muted", self._view.t("run.goes_on"))
@@ -100,7 +107,9 @@ class RunCard:
         told = [binding_bulk.told(view, run.name, run.outcomes, published=run.published)]
         if run.tried < run.total:
             told.append(t.n("run.untried", run.total - run.tried))
-        if run.problem is not None:
+        if isinstance(run.problem, SignedOut):
+            told.append(t("run.signed_out"))
+        elif run.problem is not None:
             told.append(states.explain(t, run.problem))
         self._timer.deactivate()
         self._place.clear()
@@ -123,6 +132,7 @@ class RunCard:
             stop()
             set_attribute(stopper, "disabled", value=True)
 
+        self._timer.deactivate()
         self._place.clear()
         self._place.set_visibility(True)
         with self._place, tag("div", "row-flex"):
@@ -132,6 +142,5 @@ class RunCard:
 
     def _put_away(self) -> None:
         self._timer.deactivate()
-        if not self._place.is_deleted:
-            self._place.clear()
-            self._place.set_visibility(False)
+        self._place.clear()
+        self._place.set_visibility(False)

@@ -6,6 +6,7 @@ Where it stands in the walk: rows of ``GET /bindings`` become cells; the URL say
 from functools import partial
 
 from admin_api.schemas.bindings import BindingMode, BindingPage, BindingStatus, BindingView
+from admin_api.schemas.common import MAX_IDS
 from console.bulk_run import Matching
 from console.filter_bar import FilterBar
 from console.listing import Listing
@@ -126,7 +127,7 @@ class BindingList:
 
     def _draw_bulk(self) -> None:
         view, t, listing = self._view, self._view.t, self._list
-        matching, self._matching = self._matching, None
+        matching, self._matching = self._matching, None  # until the next tick, which chooses otherwise
         count = len(listing.selected) if matching is None else len(matching.ids)
         tag("b", text=t.n("bulk.selected" if matching is None else "bulk.selected.matching", count))
         for action in binding_bulk.ACTIONS:
@@ -137,20 +138,20 @@ class BindingList:
         button(t("bulk.none"), partial(listing.select, []), classes="small quiet")
 
     async def _select_matching(self) -> None:
-        """Ticks what is seen of it; the others are known to the server alone."""
+        """Ticks all of it, or of more than one call may change those on the page: a browser need not hold a million."""
         found = await self._run.collect(self._list.query())
         if found is not None:
             self._list.seen |= {each.id: each for each in found.views}
             self._matching = found
-            self._list.select([each.id for each in self._list.items])
+            self._list.select([each.id for each in found.views or self._list.items])
 
     def _apply(self, action: binding_bulk.Action, matching: Matching | None) -> None:
-        listing = self._list
-        if matching is not None and len(matching.ids) > len(matching.views):
-            self._view.start(partial(self._run.apply, action, matching.ids))
-            return
-        chosen = [listing.seen[each] for each in listing.selected] if matching is None else matching.views
-        self._view.start(partial(binding_bulk.apply, self._view, action, chosen, self._done))
+        ids = self._list.selected if matching is None else matching.ids
+        if len(ids) > MAX_IDS:
+            self._view.start(partial(self._run.apply, action, ids))
+        else:
+            chosen = [self._list.seen[each] for each in ids]
+            self._view.start(partial(binding_bulk.apply, self._view, action, chosen, self._done))
 
     async def _done(self) -> None:
         self._list.select([])

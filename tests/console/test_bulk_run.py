@@ -2,13 +2,17 @@
 
 import asyncio
 import uuid
+from datetime import UTC, datetime
 
+import httpx
+import msgspec
 import pytest
 
 from admin_api.schemas.auth import Me, SignedIn
+from admin_api.schemas.bindings import BindingMode, BindingPage, BindingStatus, BindingView
 from admin_api.schemas.common import MAX_IDS, Outcome, Result, Results
-from console.bulk_run import BATCH_IDS, Run, Runs
-from console.client import Problem
+from console.bulk_run import BATCH_IDS, Run, Runs, collect
+from console.client import Api, Backend, Problem
 from console.session import Session
 from tests.support.clocks import FakeClock
 
@@ -43,6 +47,56 @@ class House:
         if len(self.batches) == self.fails_at:
             raise Problem("store_unavailable", 503)
         return Results([Result(each, self.outcome) for each in ids], published=True)
+
+
+def binding(number: int) -> BindingView:
+    now = datetime(2030, 1, 1, tzinfo=UTC)
+    return BindingView(
+        id=number, fingerprint="0" * 64, hint="abcd…wxyz", status=BindingStatus.ACTIVE, ban_reason=None,
+        ban_expires_at=None, mode=BindingMode.INHERIT, note="", networks=[], network_count=0, first_used_at=now,
+        last_used_at=now, last_ip=None, request_count=0, intercept_count=0, version=1,
+    )  # fmt: skip
+
+
+class AdminApi:
+    """``GET /bindings`` of so many bindings, as the real one pages them; remembers what was asked for."""
+
+    def __init__(self, count: int) -> None:
+        self.asked: list[httpx.QueryParams] = []
+        self._count = count
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.asked.append(request.url.params)
+        begin, limit = int(request.url.params.get("cursor", 1)), int(request.url.params["limit"])
+        end = min(begin + limit, self._count + 1)
+        page = BindingPage([binding(number) for number in range(begin, end)], str(end) if end <= self._count else None)
+        return httpx.Response(200, content=msgspec.json.encode(page))
+
+    def seen_by(self, session: Session) -> Api:
+        return Api(Backend("http://admin.test", httpx.MockTransport(self)), session)
+
+
+@pytest.mark.parametrize("count", [0, 1, MAX_IDS, MAX_IDS + 1])
+async def test_all_that_match_are_found_with_what_undo_needs_if_one_call_can_change_them(session, count):
+    admin, counts = AdminApi(count), []
+
+    def go_on(found: int) -> bool:
+        counts.append(found)
+        return True
+
+    matching = await collect(admin.seen_by(session), {"note": "x"}, go_on)
+    assert matching is not None
+    assert list(matching.ids) == list(range(1, count + 1))
+    assert [each.id for each in matching.views] == (list(matching.ids) if count <= MAX_IDS else [])
+    assert counts == sorted(counts)
+    assert counts[-1] == count
+    assert {(each["note"], each["sort"]) for each in admin.asked} == {("x", "id")}
+
+
+async def test_who_stops_counting_asks_for_no_other_page(session):
+    admin = AdminApi(MAX_IDS)
+    assert await collect(admin.seen_by(session), {}, lambda _: False) is None
+    assert len(admin.asked) == 1
 
 
 async def test_each_binding_is_changed_once_in_batches_that_one_call_takes(session):

@@ -2,7 +2,7 @@
 everything comes back by itself.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -46,12 +46,18 @@ def beside(page: Page, url: str) -> Page:
     return opened
 
 
-def test_without_postgresql_pages_say_what_is_enforced_and_come_back_by_themselves(frail, frail_stores, sign_in, owned):
-    url = frail.console.url
+def board_and_list(sign_in: Callable[..., Page], url: str, key: str) -> tuple[Page, Page]:
+    """The dashboard, and the list that shows the binding of a key, both as on a good day."""
     board = sign_in("/", base=url)
     expect(board.get_by_role("table", name="Gateways")).to_contain_text("north")
-    listing = beside(board, f"{url}/bindings?hint={owned[3:7]}")
+    listing = beside(board, f"{url}/bindings?hint={key[3:7]}")
     expect(rows(listing)).to_have_count(1)
+    return board, listing
+
+
+def test_without_postgresql_pages_say_what_is_enforced_and_come_back_by_themselves(frail, frail_stores, sign_in, owned):
+    url = frail.console.url
+    board, listing = board_and_list(sign_in, url, owned)
     tail = beside(board, f"{url}/intercepts?hint={owned[3:7]}&tail=1")
     expect(rows(tail)).to_have_count(1)
     expect(tail.get_by_text("Live", exact=True)).to_be_visible()
@@ -85,10 +91,7 @@ def test_without_postgresql_pages_say_what_is_enforced_and_come_back_by_themselv
 
 def test_without_redis_the_dashboard_says_what_is_enforced_and_lists_go_on(frail, frail_stores, sign_in, owned):
     url = frail.console.url
-    board = sign_in("/", base=url)
-    expect(board.get_by_role("table", name="Gateways")).to_contain_text("north")
-    listing = beside(board, f"{url}/bindings?hint={owned[3:7]}")
-    expect(rows(listing)).to_have_count(1)
+    board, listing = board_and_list(sign_in, url, owned)
 
     frail_stores.valkey.kill()
     banner = board.get_by_text("Redis does not answer. Bindings are enforced from memory and PostgreSQL")
