@@ -155,7 +155,7 @@ def test_a_viewer_sees_alerts_and_targets_and_changes_nothing(house, sign_in, he
     house.api.post("/operators", json={"name": name, "role": "viewer", "password": password})
     page = sign_in("/targets", name=name, password=password)
     expect(of(page, name)).to_have_count(1)
-    assert page.locator("#content button").all_inner_texts() == ["First page", "Previous", "Next"]
+    assert page.locator("#content button").all_inner_texts() == ["As an API call", "First page", "Previous", "Next"]
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
