@@ -14,6 +14,7 @@ from admin_api.schemas.settings import SettingValues
 from console.i18n import Texts
 
 INTEGER_MAX_DIGITS: Final = 9
+URL_MAX: Final = 2048
 
 
 class Setting(msgspec.Struct, frozen=True):
@@ -105,4 +106,5 @@ def _is_url(text: str) -> bool:
         has_place = bool(parts.hostname) and parts.port != 0
     except ValueError:
         return False
-    return has_place and parts.scheme in ("http", "https") and all("!" <= letter <= "~" for letter in text)
+    is_plain = len(text) <= URL_MAX and all("!" <= letter <= "~" for letter in text)
+    return has_place and is_plain and parts.scheme in ("http", "https")

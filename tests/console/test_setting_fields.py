@@ -43,6 +43,7 @@ def test_what_is_no_whole_number_is_refused_and_breaks_nothing(text):
         ("https://[2001:db8::1", False),
         ("https://hooks.example.com/a b", False),
         ("https://钩子.example/", False),
+        (f"https://hooks.example.com/{'x' * 2048}", False),
     ],
 )
 def test_a_webhook_is_an_http_url_with_a_host_or_nothing(text, good):
