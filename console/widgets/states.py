@@ -1,4 +1,4 @@
-"""What a place shows when it has nothing to show: loading, empty, failed. And a problem in words."""
+"""What a place shows when it has nothing to show: empty, failed. And a problem in words."""
 
 from console.client import Problem
 from console.i18n import Texts
