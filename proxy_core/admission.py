@@ -67,7 +67,6 @@ class Admission:
     async def confirm(self, question: Question, claim: Claim) -> None:
         """The upstream took the key: stores the binding. Raises RequestRefused if another address was first."""
         binding = await claim.accept()
-        self._events.count("bound")
         verdict = judge(binding, question.address, question.live, question.now, may_claim=True)
         try:
             await self._conclude_or_learn(question, verdict, binding)

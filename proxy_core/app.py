@@ -275,7 +275,7 @@ class Worker:
             batches_unconfirmed=events.batches_unconfirmed,
             batches_dropped=events.batches_dropped,
             spooled_bytes=events.spooled_bytes,
-            counts=events.counts | gateway.counts() | {"allowed": events.allowed},
+            counts=events.counts | gateway.counts() | {"allowed": events.allowed, "bound": self._store.bound},
             bytes_in=self._upstream.sent_bytes,
             bytes_out=self._upstream.received_bytes,
             added_time=tuple(gateway.added_time.counts),

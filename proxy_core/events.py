@@ -115,7 +115,7 @@ class Events:
         seen[2] += 1
 
     def count(self, name: str) -> None:
-        """An outcome (a `Reason`, ``bound``, ``failsafe``, …), counted in this process."""
+        """An outcome (a `Reason`, ``failsafe``, …), counted in this process."""
         counts = self._counts
         counts[name] = counts.get(name, 0) + 1
 

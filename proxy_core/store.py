@@ -39,7 +39,10 @@ CLAIM_ATTEMPTS = 5
 
 
 class Store:
-    """Raises StoreUnavailable, and nothing else, when PostgreSQL fails, is slow or was so a moment ago."""
+    """Raises StoreUnavailable, and nothing else, when PostgreSQL fails, is slow or was so a moment ago.
+
+    ``bound`` counts the bindings that were made here; one whose making was not confirmed in time is missing in it.
+    """
 
     def __init__(
         self, pool: "asyncpg.Pool[asyncpg.Record]", *, timeout_s: float, clock: Clock = time.monotonic
@@ -47,6 +50,7 @@ class Store:
         self._pool = pool
         self._timeout_s = timeout_s
         self._circuit = Circuit("postgresql", clock=clock)
+        self.bound = 0
 
     @classmethod
     async def connect(
@@ -82,8 +86,11 @@ class Store:
         async def insert(connection: Connection) -> Any:
             for _ in range(CLAIM_ATTEMPTS):
                 row = await connection.fetchrow(CLAIM, identity.fingerprint, identity.hint, network.text, source, when)
-                # No row: somebody's insert committed while ours waited for it, after our statement had begun.
-                row = row or await connection.fetchrow(FIND, identity.fingerprint)
+                if row is not None:
+                    self.bound += 1
+                    return row
+                # Somebody's insert committed, maybe while ours waited for it, after our statement had begun.
+                row = await connection.fetchrow(FIND, identity.fingerprint)
                 if row is not None:
                     return row
             return None

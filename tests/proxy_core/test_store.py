@@ -71,6 +71,7 @@ async def test_of_racing_claims_one_wins_and_all_are_told_the_same(store):
             *(store.claim(key, Network.parse(f"10.0.0.{client}/32"), NOW) for client in range(8))
         )
         assert len({(answer.id, networks(answer)[0].text) for answer in answers}) == 1
+    assert store.bound == 20
 
 
 async def test_everything_that_a_binding_shows_is_read(store, pg):

@@ -2,12 +2,17 @@
 
 import asyncio
 import secrets
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
 from benchmarks.stub import StubServer
 from tests.stories.owners import bound_networks
+from tests.support import databases
+from tests.support.gateways import free_port, running_gateway
+from tests.support.vitals import counts_of
+from tests.support.waiting import eventually, eventually_async
 
 pytestmark = pytest.mark.anyio
 
@@ -148,6 +153,29 @@ async def test_many_first_uses_at_once_bind_one_address(client, stub, stores, st
     allowed = [f"{address}/32" for address, answer in zip(addresses, answers, strict=True) if answer.status_code == 200]
     assert allowed == owners
     assert {answer.status_code for answer in answers} == {200, 403}
+
+
+@pytest.mark.parametrize("bind_on", ["accepted", "first_use"])
+async def test_a_key_that_many_requests_bind_at_once_counts_as_one(stores, migrated_template, bind_on):
+    keys = ["sk-" + secrets.token_hex(24) for _ in range(3)]
+    with databases.fresh_database(stores.postgres, migrated_template) as dsn:
+        chosen = f"""VALUES (1, '{{"bind_on": "{bind_on}"}}', 'test')"""
+        insert = f'INSERT INTO runtime_setting (version, "values", changed_by) {chosen}'
+        databases.sql(stores.postgres, insert, urlsplit(dsn).path[1:])
+        port, name = free_port(), f"counting-{bind_on}"
+        started = {"pg_dsn": dsn, "redis_url": stores.redis_url, "upstream_port": port, "name": name}
+        with running_gateway(**started) as gateway:
+            await eventually(lambda: "live settings in force" in gateway.log_text())
+            async with StubServer(any_key=True, port=port), httpx.AsyncClient(base_url=gateway.url, timeout=60) as own:
+                sent = [{"authorization": f"Bearer {key}"} | OWNER for key in keys for _ in range(10)]
+                answers = await asyncio.gather(*(own.get("/v1/models", headers=headers) for headers in sent))
+                assert {answer.status_code for answer in answers} == {200}
+
+            async def counted() -> bool:
+                return (await counts_of(stores.redis_url, name)).get("requests") == len(sent)
+
+            await eventually_async(counted)
+            assert (await counts_of(stores.redis_url, name))["bound"] == len(keys)
 
 
 @pytest.mark.parametrize(
