@@ -9,7 +9,6 @@ import time
 from collections import Counter
 
 import httpx
-import psutil
 import pytest
 
 from benchmarks.stub import StubServer
@@ -36,15 +35,6 @@ def pair(stores, edge_dsn):
         running_edge([first.port, second.port]) as edge,
     ):
         yield edge, first, second
-
-
-def connections_to(gateway: GatewayProcess) -> int:
-    return sum(
-        1
-        for number in (gateway.process.pid, *(child.pid for child in psutil.Process(gateway.process.pid).children()))
-        for each in psutil.Process(number).net_connections("tcp")
-        if each.status == psutil.CONN_ESTABLISHED and each.laddr.port == gateway.port
-    )
 
 
 async def stream(client: httpx.AsyncClient, name: str, started: asyncio.Semaphore) -> str:
@@ -102,7 +92,7 @@ def served_by(edge: Edge) -> dict[str, int]:
 
 def kill_all(gateway: GatewayProcess) -> None:
     """A crash: the workers too."""
-    for process in [*psutil.Process(gateway.process.pid).children(recursive=True), psutil.Process(gateway.process.pid)]:
+    for process in reversed(gateway.processes()):
         process.kill()
 
 
@@ -154,7 +144,7 @@ async def test_a_rolling_restart_under_load_loses_no_request(pair):
             await asyncio.to_thread(gateway.start_again)
             answered = ends[200]
             await eventually(lambda answered=answered: ends[200] > answered + 50)
-            await eventually(lambda gateway=gateway: connections_to(gateway) > 0)
+            await eventually(lambda gateway=gateway: gateway.connections())
         over.set()
         await asyncio.gather(*asking)
     assert ends.keys() == {200}
@@ -196,14 +186,8 @@ async def test_connections_to_the_gateways_are_kept(
     async with edge.client(key) as client:
         for _ in range(100):
             assert (await client.get("/v1/models")).status_code == 200
-            seen |= {
-                each.raddr.port
-                for gateway in gateways
-                for child in psutil.Process(gateway.process.pid).children()
-                for each in child.net_connections("tcp")
-                if each.status == psutil.CONN_ESTABLISHED and each.laddr.port == gateway.port
-            }
+            seen |= {port for gateway in gateways for port in gateway.connections()}
     assert len(seen) < 30
     began = time.monotonic()
-    await eventually(lambda: not any(connections_to(gateway) for gateway in gateways))
+    await eventually(lambda: not any(gateway.connections() for gateway in gateways))
     assert time.monotonic() - began >= KEPT_IDLE_S / 2

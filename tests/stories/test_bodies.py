@@ -6,7 +6,6 @@ import socket
 from pathlib import Path
 
 import httpx
-import psutil
 import pytest
 
 from benchmarks.stub import StubServer
@@ -21,15 +20,13 @@ GROWTH_LIMIT = 64_000_000
 
 def resident(gateway: GatewayProcess) -> int:
     """Bytes of all processes of the gateway."""
-    root = psutil.Process(gateway.process.pid)
-    return sum(process.memory_info().rss for process in [root, *root.children(recursive=True)])
+    return sum(process.memory_info().rss for process in gateway.processes())
 
 
 def peak(gateway: GatewayProcess) -> int:
     """The highest resident size that each process of the gateway ever had, in bytes, added up."""
-    root = psutil.Process(gateway.process.pid)
     total = 0
-    for process in [root, *root.children(recursive=True)]:
+    for process in gateway.processes():
         status = Path(f"/proc/{process.pid}/status").read_text()
         total += 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
     return total

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -20,6 +21,7 @@ from tests.support.databases import open_folder
 from tests.support.gateways import free_port
 
 SHIPPED = Path(__file__).parents[2] / "nginx"
+DESCRIPTORS = 131_072  # nginx.conf
 START_LIMIT_S = 30.0
 STOP_LIMIT_S = 30.0
 CLIENT = "127.0.0.9"
@@ -124,9 +126,12 @@ def running_edge(
 def _install(folder: Path, gateways: Sequence[int], admin: int, console: int, port: int, plain_port: int) -> None:
     shutil.copytree(SHIPPED, folder, dirs_exist_ok=True)
     _make_certificate(folder)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     _edit(
         folder / "nginx.conf",
         {
+            # Where nginx may not have as many, it would have as few as whoever started it.
+            f"worker_rlimit_nofile {DESCRIPTORS};": f"worker_rlimit_nofile {min(DESCRIPTORS, hard)};",
             "pid /run/nginx.pid;": f"pid {folder}/nginx.pid;",
             "error_log /var/log/nginx/error.log": f"error_log {folder}/error.log",
             "access_log /var/log/nginx/access.log": f"access_log {folder}/access.log",

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import psutil
 
 START_LIMIT_S = 60.0
 STOP_LIMIT_S = 30.0
@@ -35,6 +36,20 @@ class GatewayProcess:
 
     def log_text(self) -> str:
         return self.log.read_text(errors="replace")
+
+    def processes(self) -> list[psutil.Process]:
+        """The one that was started, and its workers."""
+        main = psutil.Process(self.process.pid)
+        return [main, *main.children(recursive=True)]
+
+    def connections(self) -> list[int]:
+        """Those of its clients that are open: the other end's ports."""
+        return [
+            each.raddr.port
+            for process in self.processes()
+            for each in process.net_connections("tcp")
+            if each.status == psutil.CONN_ESTABLISHED and each.laddr.port == self.port
+        ]
 
     def wait_until_healthy(self) -> None:
         deadline = time.monotonic() + START_LIMIT_S
