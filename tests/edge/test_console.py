@@ -53,12 +53,12 @@ def test_the_admin_api_signs_in_and_knows_from_where(operators_edge: Edge) -> No
 
 
 def test_the_console_signs_in_and_lives_on_its_socket(operators_edge: Edge, browser: Browser) -> None:  # noqa: F811
-    """What it shows after the sign-in comes through the WebSocket; the cookie is for TLS and this path alone."""
+    """What it shows comes through the WebSocket, not by asking again and again; the cookie is for TLS and this path."""
     context = browser.new_context(base_url=operators_edge.url, ignore_https_errors=True, locale="en-US")
     context.set_default_timeout(PATIENCE_MS)
     page = context.new_page()
     sockets: list[str] = []
-    page.on("websocket", lambda socket: sockets.append(socket.url))
+    page.on("websocket", lambda socket: socket.on("framereceived", lambda _: sockets.append(socket.url)))
     page.goto("/admin/ui")
     fill_in(page, "admin", admin.ADMIN_PASSWORD)
     page.wait_for_selector(".tile")
