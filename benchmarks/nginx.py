@@ -79,17 +79,20 @@ def start_proxy(bench: Bench, *, port: int, upstream_port: int, core: int, buffe
 
 def start_verdict(bench: Bench, *, port: int, upstream_port: int, gateway_port: int, core: int) -> int:
     """nginx with the configuration that forwards by itself and asks a gateway for verdicts. Returns its pid."""
-    rest = forward_auth(port=port, upstream_port=upstream_port, gateway_port=gateway_port)
+    rest = forward_auth(port=port, upstream_port=upstream_port, gateway_port=gateway_port, logs=bench.folder)
+    rest = re.sub(r"access_log .*;", "access_log off;", rest)  # as the others
     return _start(bench, f"nginx-verdict-{port}", rest, port=port, core=core)
 
 
-def forward_auth(*, port: int, upstream_port: int, gateway_port: int) -> str:
+def forward_auth(*, port: int, upstream_port: int, gateway_port: int, logs: Path) -> str:
     """The shipped configuration with nothing but its addresses changed. Raises BenchError if they are not there."""
     text = FORWARD_AUTH.read_text(encoding="utf-8")
     for old, new in (
         ("listen 80;", f"listen 127.0.0.1:{port} backlog=4096;"),
         ("server 127.0.0.1:7000;", f"server 127.0.0.1:{gateway_port};"),
         ("server 127.0.0.1:3000;", f"server 127.0.0.1:{upstream_port};"),
+        ("access_log /var/log/nginx/", f"access_log {logs}/"),
+        ("error_log /var/log/nginx/", f"error_log {logs}/"),
     ):
         if text.count(old) != 1:
             raise BenchError(f"{FORWARD_AUTH} has no line with {old}")

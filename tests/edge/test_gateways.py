@@ -178,6 +178,30 @@ async def test_a_reload_cuts_nothing(edge: Edge, stub: StubServer, key: str):
         assert rest.rstrip().endswith(b"data: [DONE]")
 
 
+@pytest.mark.parametrize(("method", "times"), [("POST", 1), ("PATCH", 1), ("GET", 2)])
+@pytest.mark.parametrize("body", [b"", b"x" * 100_000], ids=["empty", "large"])
+async def test_a_request_that_costs_something_is_never_sent_twice(method: str, times: int, body: bytes):
+    """Its gateway has read it and dies without an answer: the client gets an error, not a second bill. What only reads
+    is asked of the other one."""
+    asked: list[bytes] = []
+
+    async def die(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
+        await reader.readexactly(int(length[1]) if length else 0)
+        asked.append(head)
+        writer.transport.abort()
+
+    servers = [await asyncio.start_server(die, "127.0.0.1", 0) for _ in range(2)]
+    with running_edge([server.sockets[0].getsockname()[1] for server in servers]) as edge:
+        async with edge.client("sk-any", http2=False) as client:
+            answer = await client.request(method, "/v1/anything", content=body)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (502, "gateway_unavailable")
+    assert len(asked) == (1 if body else times)
+    for server in servers:
+        server.close()
+
+
 async def test_connections_to_the_gateways_are_kept(
     edge: Edge, gateways: tuple[GatewayProcess, GatewayProcess], stub: StubServer, key: str
 ):

@@ -160,6 +160,20 @@ async def test_without_a_gateway_the_answer_can_be_read_by_an_sdk_and_no_log_has
         assert key not in alone.access_log() + alone.error_log()
 
 
+async def test_the_id_of_a_request_is_nobodys_choice(edge: Edge, stub: StubServer, key: str):
+    """Not the client's: it could take another's, which the records, the logs and the upstream go by."""
+    async with edge.client(key) as client:
+        answer = await client.post("/v1/chat/completions", json=CHAT, headers={"x-request-id": "stolen"})
+    [told] = stub.requests[-1].values("x-request-id")
+    assert told == answer.headers["x-sentinel-request-id"] != "stolen"
+    await eventually(lambda: f" {told}\n" in edge.access_log())
+
+
+async def test_nginx_does_not_say_which_version_it_is(edge: Edge):
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{edge.plain_port}") as client:
+        assert (await client.get("/")).headers["server"] == "nginx"
+
+
 async def test_the_planes_have_their_places(gateways: tuple[GatewayProcess, GatewayProcess], stub: StubServer):
     """By the path as nginx understands it, however it is spelt; what nobody serves is nobody's."""
 

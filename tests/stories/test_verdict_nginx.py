@@ -264,3 +264,18 @@ async def same_refusal(modes: NginxModes, case: Case, status: int, code: str) ->
     assert lines[1] == lines[0]
     assert answers[1].body == answers[0].body
     assert code.encode() in answers[1].body
+
+
+async def test_no_log_has_a_key(modes, stub, client, key):
+    """Gemini's clients write theirs into the query; a thief's request, and one that the upstream breaks off, too."""
+    target = f"/v1beta/models?key={key}"
+    assert (await client.get(target, headers={"referer": f"https://x{target}"})).status_code == 200
+    transport = httpx.AsyncHTTPTransport(local_address=STRANGER)
+    async with httpx.AsyncClient(base_url=client.base_url, transport=transport) as stranger:
+        assert (await stranger.get(target)).status_code == 403
+    with pytest.raises(httpx.RemoteProtocolError):
+        await client.get(target, headers={"x-stub-cut-after": "1 rst"})
+    log = modes.log.with_name("access.log")
+    await eventually(lambda: log.read_text().count("GET /v1beta/models HTTP") >= 3)
+    assert key not in log.read_text()
+    assert key not in modes.log.read_text()

@@ -148,7 +148,7 @@ def require_nginx() -> str:
 def nginx_modes(folder: Path, *, gateway_port: int, upstream_port: int) -> Iterator[NginxModes]:
     """Both modes in front of one gateway and one upstream, until the block ends."""
     modes = NginxModes(free_port(), free_port(), folder / "error.log")
-    text = nginx.forward_auth(port=modes.verdict, upstream_port=upstream_port, gateway_port=gateway_port)
+    text = nginx.forward_auth(port=modes.verdict, upstream_port=upstream_port, gateway_port=gateway_port, logs=folder)
     (folder / "forward-auth.conf").write_text(text, encoding="utf-8")
     user = "user root;" if os.geteuid() == 0 else ""
     (folder / "nginx.conf").write_text(_WRAPPER.format(folder=folder, inline=modes.inline, user=user))
