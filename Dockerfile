@@ -5,7 +5,7 @@
 # It runs as nobody in particular (uid 10001), needs no capability and writes only below /var/lib/sentinel (records that
 # wait for Redis: give the gateways a volume there) and /tmp: the rest may be read-only.
 
-FROM python:3.13-slim AS build
+FROM python:3.13-slim-trixie AS build
 WORKDIR /src
 RUN python -m venv /opt/sentinel && python -m venv /opt/build && mkdir -p /var/lib/sentinel
 COPY requirements.txt requirements-dev.txt ./
@@ -18,7 +18,7 @@ COPY . .
 RUN /opt/build/bin/pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir dist . \
     && /opt/sentinel/bin/pip install --no-cache-dir --no-deps dist/*.whl
 
-FROM python:3.13-slim
+FROM python:3.13-slim-trixie
 COPY --from=build /opt/sentinel /opt/sentinel
 COPY --from=build --chown=10001:10001 /var/lib/sentinel /var/lib/sentinel
 ENV PATH=/opt/sentinel/bin:$PATH \

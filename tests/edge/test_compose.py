@@ -83,6 +83,15 @@ def test_our_processes_can_write_nowhere_and_do_nothing_special(services):
     assert "0:" not in re.findall(r"^USER (.*)$", (ROOT / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE)[-1]
 
 
+def test_no_image_changes_by_itself(services):
+    """But for the rebuilds of one version; Python's base stays at its Debian."""
+    for name, service in services.items():
+        if name not in OURS:
+            assert re.search(r":v?\d+\.\d+\.?\d*(-rc\.\d+)?$", service["image"]), name
+    stages = re.findall(r"^FROM (\S+)", (ROOT / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert set(stages) == {"python:3.13-slim-trixie"}
+
+
 def test_every_variable_is_a_setting(services):
     known = {row.variable for row in settings_docs.rows()} | {"POSTGRES_PASSWORD"}
     for name in OURS:

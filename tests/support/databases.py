@@ -20,9 +20,10 @@ _numbers = itertools.count(1)
 
 
 @contextlib.contextmanager
-def open_folder() -> Iterator[Path]:
+def open_folder(*, outside_tmp: bool = False) -> Iterator[Path]:
     """A temporary folder that others may enter (tmp_path is 0700; as root, the stores run as another user)."""
-    folder = Path(tempfile.mkdtemp(prefix="sentinel-test-", dir="/tmp"))
+    below = "/var/tmp" if outside_tmp else "/tmp"  # noqa: S108 - mkdtemp makes what nobody else has
+    folder = Path(tempfile.mkdtemp(prefix="sentinel-test-", dir=below))
     folder.chmod(0o755)
     try:
         yield folder
