@@ -49,7 +49,7 @@ lock: ## compile both locks anew from pyproject.toml (needs uv; UPGRADE=--upgrad
 	$(COMPILE) $(UPGRADE) --output-file requirements.txt
 	$(COMPILE) $(UPGRADE) --group dev --output-file $(DEV_LOCK)
 
-docs: setup ## write the settings into README.md and .env.example
+docs: setup ## write the settings into both READMEs and .env.example
 	$(BIN)/python -m tests.support.settings_docs
 
 clean: ## remove .venv and caches; the data in .sentinel stays

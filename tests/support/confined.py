@@ -17,8 +17,7 @@ import pytest
 
 from tests.support.dockerfile import Image, moved
 
-# $1: the new root; KEPT and WRITABLE: folders; then the command. /tmp is as Docker makes it, without programs. Docker
-# would let /dev/shm be written; nobody needs it.
+# $1: the new root; KEPT and WRITABLE: folders; then the command. /tmp and /dev/shm are as every engine makes them.
 _SCRIPT = """
 set -eu
 root=$1; shift
@@ -31,7 +30,7 @@ done
 mkdir "$root/proc" "$root/tmp"
 mount --bind /proc "$root/proc"
 mount -t tmpfs -o mode=1777,nosuid,nodev,noexec none "$root/tmp"
-mount -t tmpfs -o ro none "$root/dev/shm"
+mount -t tmpfs -o mode=1777,nosuid,nodev,noexec,size=64m none "$root/dev/shm"
 for folder in $KEPT; do bind "$folder" ro; done
 for folder in $WRITABLE; do bind "$folder" rw; done
 mount -o remount,ro "$root"

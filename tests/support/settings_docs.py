@@ -1,6 +1,8 @@
-"""The settings as README.md and .env.example show them. ``make docs`` writes both; a test holds them to the code."""
+"""The settings as README.md, README.zh-CN.md and .env.example show them. ``make docs`` writes them; a test holds them
+to the code."""
 
 import textwrap
+import tomllib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +15,8 @@ from proxy_core.settings import Settings, variable_of
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
+README_ZH = ROOT / "README.zh-CN.md"
+CHINESE = ROOT / "docs/settings.zh-CN.toml"
 EXAMPLE = ROOT / ".env.example"
 BEGIN = "<!-- settings: written by `make docs` -->\n"
 END = "<!-- end of settings -->\n"
@@ -48,9 +52,26 @@ def rows() -> list[SettingRow]:
     return planes + [row for row in setting_rows(ConsoleSettings) if row.variable not in known]
 
 
+def rows_zh() -> list[SettingRow]:
+    """The same in Chinese. Raises KeyError with the variable that docs/settings.zh-CN.toml lacks."""
+    said = tomllib.loads(CHINESE.read_text(encoding="utf-8"))
+    return [
+        SettingRow(row.variable, "必填" if row.default == "required" else row.default, said[row.variable])
+        for row in rows()
+    ]
+
+
 def table() -> str:
-    lines = ["| variable | default | what it does |", "|---|---|---|"]
-    lines += [f"| `{row.variable}` | {row.default} | {_sentence(row)} |" for row in rows()]
+    return _table("| variable | default | what it does |", rows())
+
+
+def table_zh() -> str:
+    return _table("| 变量 | 默认值 | 作用 |", rows_zh())
+
+
+def _table(head: str, listed: list[SettingRow]) -> str:
+    lines = [head, "|---|---|---|"]
+    lines += [f"| `{row.variable}` | {row.default} | {_sentence(row)} |" for row in listed]
     return "\n".join(lines) + "\n"
 
 
@@ -71,13 +92,13 @@ def example() -> str:
     return HEAD + "".join(f"\n{_comment(row)}\n{_assignment(row)}\n" for row in rows()) + COMPOSE
 
 
-def readme_with(text: str) -> str:
+def readme_with(text: str, settings: str) -> str:
     """``text``, a README, with the table of today between the markers."""
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
-    assert begin, "README.md has lost the marker before its settings"
-    assert end, "README.md has lost the marker after its settings"
-    return before + BEGIN + table() + END + after
+    assert begin, "the README has lost the marker before its settings"
+    assert end, "the README has lost the marker after its settings"
+    return before + BEGIN + settings + END + after
 
 
 def _sentence(row: SettingRow) -> str:
@@ -102,7 +123,8 @@ def _assignment(row: SettingRow) -> str:
 
 
 def main() -> None:
-    README.write_text(readme_with(README.read_text(encoding="utf-8")), encoding="utf-8")
+    README.write_text(readme_with(README.read_text(encoding="utf-8"), table()), encoding="utf-8")
+    README_ZH.write_text(readme_with(README_ZH.read_text(encoding="utf-8"), table_zh()), encoding="utf-8")
     EXAMPLE.write_text(example(), encoding="utf-8")
 
 
