@@ -3,7 +3,8 @@
 #   docker build -t key-ip-sentinel . && docker run --rm key-ip-sentinel --help
 #
 # It runs as nobody in particular (uid 10001), needs no capability and writes only below /var/lib/sentinel (records that
-# wait for Redis: give the gateways a volume there) and /tmp: the rest may be read-only.
+# wait for Redis: give the gateways a volume there), /tmp and /dev/shm, which every engine makes: the rest may be
+# read-only.
 
 FROM python:3.13-slim-trixie AS build
 WORKDIR /src

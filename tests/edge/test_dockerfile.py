@@ -16,7 +16,9 @@ from typing import Any
 import httpx
 import pytest
 import yaml
+from redis.asyncio import Redis
 
+from proxy_core import keyspace
 from sentinel.services import Stores
 from tests.support import admin, confined, databases
 from tests.support.confined import Container
@@ -134,9 +136,11 @@ def test_a_container_can_write_where_compose_says_and_nowhere_else(image: Image,
         assert (users, capabilities, locked) == (["10001"] * 4, 0, 1), name
 
 
-async def test_every_process_works_as_compose_confines_it(image: Image, services: dict[str, Any], stores: Stores):
-    """The schema from nothing, then gateway, admin API, worker and console. Each is found healthy by its own check, has
-    nothing to complain about, and ends in order."""
+async def test_every_process_works_as_compose_confines_it(
+    image: Image, services: dict[str, Any], stores: Stores, redis_url: str
+):
+    """The schema from nothing, then gateway, admin API, worker and console. Each is found healthy by its own check, or
+    at work, has nothing to complain about, and ends in order."""
     confined.require()
     with databases.fresh_database(stores.postgres, "template1") as dsn:
         async with stores_over_tcp(stores, dsn) as reached, contextlib.AsyncExitStack() as stack:
@@ -162,9 +166,20 @@ async def test_every_process_works_as_compose_confines_it(image: Image, services
             running = {name: stack.enter_context(container(name, port).running()) for name, port in names.items()}
             for name in ("gateway-1", "admin", "console"):
                 await eventually_async(running[name].is_healthy)
+            await eventually_async(lambda: is_read(redis_url))
             async with httpx.AsyncClient(base_url=settings["SENTINEL_ADMIN_API_URL"]) as client:
                 signed_in = await client.post("/admin/api/login", json={"password": admin.ADMIN_PASSWORD})
             assert signed_in.status_code == 200
             for name, each in running.items():
-                assert await asyncio.to_thread(each.stop) == 0, each.said()
+                # uvicorn, which serves the console, ends in order and then by the signal that it was sent.
+                expected = -signal.SIGTERM if name == "console" else 0
+                assert (name, await asyncio.to_thread(each.stop)) == (name, expected), each.said()
                 assert not re.search("error|denied|read-only", each.said(), re.IGNORECASE), name
+
+
+async def is_read(redis_url: str) -> bool:
+    """A worker has begun to read the events of the gateways."""
+    async with Redis.from_url(redis_url) as redis:
+        return bool(await redis.exists(keyspace.EVENTS_STREAM)) and bool(
+            await redis.xinfo_groups(keyspace.EVENTS_STREAM)
+        )
