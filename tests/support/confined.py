@@ -7,8 +7,10 @@ the user, all capabilities and every way to new ones away. Needs to be root; `wh
 import asyncio
 import contextlib
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -17,25 +19,26 @@ import pytest
 
 from tests.support.dockerfile import Image, moved
 
-# $1: the new root; KEPT and WRITABLE: folders; then the command. /tmp and /dev/shm are as every engine makes them.
+# $1: the new root; KEPT: folders; VOLUMES: what:where; then the command. /tmp and /dev/shm are as every engine makes
+# them.
 _SCRIPT = """
 set -eu
 root=$1; shift
 mount -t tmpfs -o mode=755 none "$root"
-bind() { mkdir -p "$root$1"; mount --bind "$1" "$root$1"; mount -o "remount,bind,$2" "$root$1"; }
+bind() { mkdir -p "$root$1"; mount --bind "$1" "$root$1"; mount -o remount,bind,ro "$root$1"; }
 for folder in /*; do
     case $folder in /tmp | /proc | /root | /home) continue ;; esac
-    if [ -L "$folder" ]; then cp -P "$folder" "$root/"; elif [ -d "$folder" ]; then bind "$folder" ro; fi
+    if [ -L "$folder" ]; then cp -P "$folder" "$root/"; elif [ -d "$folder" ]; then bind "$folder"; fi
 done
 mkdir "$root/proc" "$root/tmp"
 mount --bind /proc "$root/proc"
 mount -t tmpfs -o mode=1777,nosuid,nodev,noexec none "$root/tmp"
 mount -t tmpfs -o mode=1777,nosuid,nodev,noexec,size=64m none "$root/dev/shm"
-for folder in $KEPT; do bind "$folder" ro; done
-for folder in $WRITABLE; do bind "$folder" rw; done
+for folder in $KEPT; do bind "$folder"; done
+for volume in $VOLUMES; do mount --bind "${volume%%:*}" "$root${volume#*:}"; done
 mount -o remount,ro "$root"
 exec chroot "$root" setpriv --reuid="$USER_ID" --regid="$GROUP_ID" --clear-groups --inh-caps=-all --bounding-set=-all \
-    --no-new-privs env -u KEPT -u WRITABLE -u USER_ID -u GROUP_ID -C "$WORKDIR" "$@"
+    --no-new-privs env -u KEPT -u VOLUMES -u USER_ID -u GROUP_ID -C "$WORKDIR" "$@"
 """
 
 
@@ -72,11 +75,19 @@ class Container:
         self._image = image
         self._command = [*image.entrypoint, *service["command"]]
         self._check = service.get("healthcheck", {}).get("test", ["CMD", *image.healthcheck])[1:]
-        self._volumes = [volume.partition(":")[2] for volume in service.get("volumes", [])]
+        self._volumes = [self._new_volume(volume.partition(":")[2]) for volume in service.get("volumes", [])]
         given: dict[str, str] = service["environment"]
         self._settings = given | {name: value for name, value in settings.items() if given.get(name) != ""}
         self._process: subprocess.Popen[bytes] | None = None
         self._said = b""
+
+    def _new_volume(self, place: str) -> str:
+        """As Docker makes one: empty here, and owned like the image's folder that it covers. ``what:where``."""
+        where = Path(moved(place, self._image.root))
+        what = Path(tempfile.mkdtemp(prefix="volume-", dir=self._image.root.parent))
+        shutil.copystat(where, what)
+        os.chown(what, where.stat().st_uid, where.stat().st_gid)
+        return f"{what}:{where}"
 
     def start(self) -> "subprocess.Popen[bytes]":
         return self.run(self._command)
@@ -122,7 +133,7 @@ class Container:
         ours = {
             "PATH": f"{environment['PATH']}:/usr/sbin:/sbin",
             "KEPT": "" if base.is_relative_to("/usr") else str(base),
-            "WRITABLE": " ".join(moved(volume, image.root) for volume in self._volumes),
+            "VOLUMES": " ".join(self._volumes),
             "USER_ID": uid,
             "GROUP_ID": gid,
             "WORKDIR": moved(image.workdir, image.root),

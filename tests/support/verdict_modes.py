@@ -118,6 +118,7 @@ http {{
   include {folder}/forward-auth.conf;
   server {{
     listen 127.0.0.1:{inline};
+    server_tokens off;
     client_max_body_size 0;
     location / {{
       proxy_pass http://sentinel_verdict;
