@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from proxy_core.settings import Settings
 from tests.support import settings_docs
 
 ROOT = Path(__file__).parents[2]
@@ -90,6 +91,18 @@ def test_no_image_changes_by_itself(services):
             assert re.search(r":v?\d+\.\d+\.?\d*(-rc\.\d+)?$", service["image"]), name
     stages = re.findall(r"^FROM (\S+)", (ROOT / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE)
     assert set(stages) == {"python:3.13-slim-trixie"}
+
+
+def test_descriptors_and_time_to_stop_suffice(services):
+    """nginx cannot raise its limit here, and a gateway that is stopped may take as long as its settings say."""
+    wanted = re.search(r"^worker_rlimit_nofile (\d+);", (ROOT / "nginx/nginx.conf").read_text("utf-8"), re.MULTILINE)
+    assert wanted is not None
+    assert services["nginx"]["ulimits"]["nofile"] >= int(wanted[1])
+    fields = Settings.model_fields
+    assert services["gateway-1"]["ulimits"]["nofile"] >= 2 * fields["upstream_connections"].default
+    longest_s = fields["drain_notice_s"].default + fields["drain_timeout_s"].default
+    for name in (*OURS, "nginx"):
+        assert int(services[name]["stop_grace_period"].removesuffix("s")) > longest_s + 10, name
 
 
 def test_every_variable_is_a_setting(services):
