@@ -25,13 +25,14 @@ from tests.support.confined import Container
 from tests.support.databases import open_folder
 from tests.support.dockerfile import Image, build, build_context, instructions, moved
 from tests.support.doors import stores_over_tcp
-from tests.support.gateways import free_port
+from tests.support.gateways import free_port, free_port_everywhere
 from tests.support.waiting import eventually_async
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = ROOT / "Dockerfile"
+START_LIMIT_S = 240  # the image has no compiled modules, and its user may not write any
 STOP_LIMIT_S = 60
 
 
@@ -67,7 +68,7 @@ async def test_the_image_migrates_serves_is_found_healthy_and_stops(image: Image
             **reached,
             "DOWNSTREAM_URL": f"http://127.0.0.1:{free_port()}",
             "SENTINEL_HMAC_SECRET": admin.HMAC_SECRET,
-            "SENTINEL_PORT": str(free_port()),
+            "SENTINEL_PORT": str(free_port_everywhere()),
             "SENTINEL_WORKERS": "1",
             "SENTINEL_DRAIN_NOTICE_S": "0",
         }
@@ -85,7 +86,7 @@ async def test_the_image_migrates_serves_is_found_healthy_and_stops(image: Image
         before = set(image.root.rglob("*"))
         served = image.run([*image.entrypoint, *image.command], **settings)
         try:
-            await eventually_async(is_healthy)
+            await eventually_async(is_healthy, START_LIMIT_S)
             served.send_signal(signal.SIGTERM)
             said, _ = await asyncio.to_thread(served.communicate, timeout=STOP_LIMIT_S)
             assert served.returncode == 0, said.decode()
@@ -144,7 +145,7 @@ async def test_every_process_works_as_compose_confines_it(
     confined.require()
     with databases.fresh_database(stores.postgres, "template1") as dsn:
         async with stores_over_tcp(stores, dsn) as reached, contextlib.AsyncExitStack() as stack:
-            admin_port = free_port()
+            admin_port = free_port_everywhere()
             settings = {
                 **reached,
                 "DOWNSTREAM_URL": f"http://127.0.0.1:{free_port()}",
@@ -162,11 +163,12 @@ async def test_every_process_works_as_compose_confines_it(
             migrated = container("migrate").start()
             said, _ = await asyncio.to_thread(migrated.communicate)
             assert migrated.returncode == 0, said.decode()
-            names = {"gateway-1": free_port(), "admin": admin_port, "worker": 7000, "console": free_port()}
+            gateway_port, console_port = free_port_everywhere(), free_port_everywhere()
+            names = {"gateway-1": gateway_port, "admin": admin_port, "worker": 7000, "console": console_port}
             running = {name: stack.enter_context(container(name, port).running()) for name, port in names.items()}
             for name in ("gateway-1", "admin", "console"):
-                await eventually_async(running[name].is_healthy)
-            await eventually_async(lambda: is_read(redis_url))
+                await eventually_async(running[name].is_healthy, START_LIMIT_S)
+            await eventually_async(lambda: is_read(redis_url), START_LIMIT_S)
             async with httpx.AsyncClient(base_url=settings["SENTINEL_ADMIN_API_URL"]) as client:
                 signed_in = await client.post("/admin/api/login", json={"password": admin.ADMIN_PASSWORD})
             assert signed_in.status_code == 200

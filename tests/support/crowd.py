@@ -29,6 +29,10 @@ ROOT = Path(__file__).parents[2]
 AT_ONCE = 16
 """So many of a crowd wait for an answer at the same time."""
 
+OWN_PORT = 20_000 + os.getpid() % 10_000
+"""Each has it for itself, on its own address. Not one that the system gives out: ten thousand of those would be in the
+way of everybody who listens on all addresses."""
+
 SILENCE_LIMIT_S = 60.0
 _LENGTH = re.compile(rb"\r\ncontent-length: (\d+)\r\n", re.IGNORECASE)
 
@@ -89,7 +93,8 @@ class Client:
         self._unread = b""
 
     def open(self, port: int, tls: ssl.SSLContext) -> None:
-        plain = socket.create_connection(("127.0.0.1", port), SILENCE_LIMIT_S, source_address=(self.address, 0))
+        own = (self.address, OWN_PORT)
+        plain = socket.create_connection(("127.0.0.1", port), SILENCE_LIMIT_S, source_address=own)
         self._socket = tls.wrap_socket(plain, server_hostname="127.0.0.1")
 
     def send(self, key: str) -> None:

@@ -16,9 +16,9 @@ async def eventually(condition: Callable[[], object]) -> None:
         await asyncio.sleep(0.01)
 
 
-async def eventually_async(condition: Callable[[], Awaitable[object]]) -> None:
+async def eventually_async(condition: Callable[[], Awaitable[object]], limit_s: float = LIMIT_S) -> None:
     """The same for a condition that has to be asked for."""
-    deadline = time.monotonic() + LIMIT_S
+    deadline = time.monotonic() + limit_s
     while not await condition():
         assert time.monotonic() < deadline, "the condition never came true"
         await asyncio.sleep(0.05)
