@@ -42,7 +42,7 @@ class UpstreamTimeout(UpstreamError):
 
 
 class UploadTimeout(ProxyError):
-    """The client stopped sending its request body for longer than the limit."""
+    """The client stopped sending its request body for longer than the limit, or sent it too slowly."""
 
     status = 408
     reason = Reason.REQUEST_TIMEOUT
@@ -68,6 +68,10 @@ class KeyRevoked(ProxyError):
 
 class ClientGone(ProxyError):
     """The client left before its answer was complete."""
+
+
+class ClientStalled(ProxyError):
+    """The client took nothing of its answer for longer than the limit."""
 
 
 class ResponseBroken(ProxyError):

@@ -242,6 +242,15 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    def discard(self) -> None:
+        """Nobody will ask this connection again. Idempotent.
+
+        An error knows the frames that it went through, and they know us: kept, it would keep the client's request,
+        and the server the client's connection, until the garbage collector comes.
+        """
+        self.abort()
+        self._error = None
+
     # -- what the sweep asks
 
     def check_deadline(self, now: float) -> None:

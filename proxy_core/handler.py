@@ -29,6 +29,7 @@ from proxy_core.contracts import Reason, RequestHead, UpstreamProfile
 from proxy_core.errors import (
     BodyTooLarge,
     ClientGone,
+    ClientStalled,
     KeyRevoked,
     ProxyError,
     RequestRefused,
@@ -86,15 +87,14 @@ class Exchange(Story):
     def __init__(self, scope: dict[str, Any], receive: Receive, send: Send, request_id: bytes) -> None:
         super().__init__(scope, request_id)
         self.send = send
-        self.visit = Visit(receive)
+        self.visit = Visit(receive, scope["client"])
         self.claim: Claim | None = None
         self.seats: Seats = ()
         self.started = False
 
     def revoke(self, reason: str) -> None:
         """Cuts the stream; called by the roster."""
-        if self.visit.connection is not None:
-            self.visit.connection.fail(KeyRevoked(reason))
+        self.visit.fail(KeyRevoked(reason))
 
 
 class Gateway:
@@ -138,7 +138,8 @@ class Gateway:
             if story.visit.uploading and not story.started:
                 # So does a chunk that is none look from here: who sent it is still there, to be told.
                 await self._answer_refusal(story, 400, Reason.MALFORMED_REQUEST, BODY_BROKEN)
-        except KeyRevoked:  # only what has begun is in the roster
+        except (KeyRevoked, ClientStalled) as cut:  # only what has begun is cut
+            self._note_cut(story, cut)
             raise ResponseBroken from None
         except (UpstreamError, UpstreamCut, UploadTimeout, BodyTooLarge) as failed:
             log.warning(
@@ -171,6 +172,12 @@ class Gateway:
     def note_answer(self, status: int) -> None:
         """Counts an answer of the upstream."""
         self._answers[status // 100] += 1
+
+    def _note_cut(self, story: Exchange, cut: ProxyError) -> None:
+        """Of a revoked key the roster tells."""
+        if isinstance(cut, ClientStalled):
+            self._events.count("client_stalled")
+            log.info("cut a client", request_id=story.request_id.decode(), detail=str(cut))
 
     async def _take_seats(self, story: Exchange) -> None:
         if story.address is not None:
@@ -279,22 +286,29 @@ class Gateway:
         # Granian holds the head back until the first body message, which may be minutes away.
         await send({"type": "http.response.body", "body": read, "more_body": True})
         if story.fingerprint is None or story.address is None:
-            await self._stream(send, connection)
+            await self._stream(story.visit, send, connection)
             return
         entry = self._roster.enter(story.fingerprint, story.address, story.revoke, persistent=False)
         try:
-            await self._stream(send, connection)
+            await self._stream(story.visit, send, connection)
         finally:
             self._roster.leave(entry)
 
     @staticmethod
-    async def _stream(send: Send, connection: Connection) -> None:
+    async def _stream(visit: Visit, send: Send, connection: Connection) -> None:
         arrived, more = connection.arrived, connection.more
-        while (chunk := arrived()) != b"":
-            if chunk is None:
-                connection.check_silence(in_time=await more())
-            else:
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        try:
+            while (chunk := arrived()) != b"":
+                if chunk is None:
+                    connection.check_silence(in_time=await more())
+                else:
+                    visit.sending = sending = send({"type": "http.response.body", "body": chunk, "more_body": True})
+                    await sending
+                    visit.sending = None
+        except asyncio.CancelledError:
+            if visit.failure is None:
+                raise
+            raise visit.failure from None
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _settle(self, story: Exchange, claim: Claim, connection: Connection, response: ResponseHead) -> bytes:

@@ -9,12 +9,11 @@ later, when its packet is repeated and nobody listens any more: nothing was sent
 
 import contextlib
 import ctypes
-import os
 import socket
 import struct
 import sys
-from collections.abc import Iterator
-from pathlib import Path
+
+from proxy_core.own_sockets import listening
 
 SO_ATTACH_FILTER = 26
 
@@ -39,17 +38,8 @@ def stop_new_connections() -> int:
     count = len(_NO_NEW_CONNECTIONS) // _INSTRUCTION_BYTES
     attach = struct.pack("@HP", count, ctypes.addressof(program))
     shut = 0
-    for listener in _listeners():
+    for listener in listening():
         with contextlib.suppress(OSError):
             listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, attach)
             shut += 1
     return shut
-
-
-def _listeners() -> Iterator[socket.socket]:
-    """The server does not tell its sockets, the system does. What is given is closed again; the original stays."""
-    for entry in Path("/proc/self/fd").iterdir():
-        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(entry.name))) as candidate:
-            accepting = candidate.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-            if accepting and candidate.family in (socket.AF_INET, socket.AF_INET6):
-                yield candidate

@@ -16,6 +16,7 @@ Rules for whoever edits this file:
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -36,6 +37,7 @@ from proxy_core.intake import Story
 from proxy_core.replies import Reply
 from proxy_core.roster import KEY_RELEASED
 from proxy_core.verdict import Acceptance, upstream_accepted
+from proxy_core.watch import Client, Outlet
 
 log = structlog.get_logger(__name__)
 
@@ -43,6 +45,8 @@ Receive = Callable[[], Awaitable[dict[str, Any]]]
 
 REFUSAL_MAX_BYTES = 1024 * 1024
 """How much of the upstream's answer instead of ``101`` is passed on: the server takes it in one piece only."""
+
+MIB_BYTES = 1024 * 1024
 
 GOODBYE_LIMIT_S = 1.0
 """How long each end may take to be told of the close."""
@@ -70,6 +74,26 @@ class Ending(msgspec.Struct, frozen=True):
     client: int | None
     upstream: int | None
     reason: str = ""
+
+
+class SocketOutlet(Outlet):
+    """What the client of a socket is given: one message, which has the time of the limit for each MiB that it begins.
+
+    ``on_stall`` ends the socket.
+    """
+
+    __slots__ = ("_on_stall", "message_bytes")
+
+    def __init__(self, client: Client | None, on_stall: Callable[[ProxyError], None]) -> None:
+        super().__init__(client)
+        self._on_stall = on_stall
+        self.message_bytes = 0
+
+    def stalls(self, now: float, limit_s: float) -> bool:
+        return super().stalls(now, limit_s * (1 + self.message_bytes // MIB_BYTES))
+
+    def fail(self, error: ProxyError) -> None:
+        self._on_stall(error)
 
 
 class Session(Story):
@@ -210,13 +234,16 @@ class Relay:
         """Both ways until the first end. What the upstream closed with counts more than what the client did then."""
         if story.ending.done():  # while the upstream thought about the handshake
             return story.ending.result()
-        down = asyncio.create_task(self._down(story, socket))
+        outlet = SocketOutlet(story.scope["client"], functools.partial(self._stalled, story))
+        self._rooms.watch.enter_socket(outlet)
+        down = asyncio.create_task(self._down(story, socket, outlet))
         up = asyncio.create_task(self._up(story, socket))
         try:
             await asyncio.wait((down, up, story.ending), return_when=asyncio.FIRST_COMPLETED)
             first = next(task for task in (story.ending, down, up) if task.done())
             return first.result()
         finally:
+            self._rooms.watch.leave_socket(outlet)
             for task in (down, up):
                 task.cancel()
             await asyncio.wait((down, up), timeout=GOODBYE_LIMIT_S)
@@ -238,11 +265,15 @@ class Relay:
         except RuntimeError:  # the server's: the client has left
             return Ending(None, NO_STATUS)
 
-    async def _down(self, story: Session, socket: UpstreamSocket) -> Ending:
+    async def _down(self, story: Session, socket: UpstreamSocket, outlet: SocketOutlet) -> Ending:
         send = story.send
         try:
             while (message := await socket.receive()) is not None:
-                await send({"type": "websocket.send", "text" if isinstance(message, str) else "bytes": message})
+                kind = "text" if isinstance(message, str) else "bytes"
+                outlet.message_bytes = len(message)
+                outlet.sending = sending = send({"type": "websocket.send", kind: message})
+                await sending
+                outlet.sending = None
         except ProxyError as broken:
             return self._broken(story, broken)
         except RuntimeError:  # the server's: the client has left
@@ -255,6 +286,12 @@ class Relay:
             return Ending(code, None, "the model API behind this gateway sent what cannot be passed on")
         closed = socket.close_received
         return Ending(closed.code, None, closed.reason) if closed is not None else Ending(INTERNAL, None)
+
+    def _stalled(self, story: Session, stalled: ProxyError) -> None:
+        """Called by the watch, which hangs up then. The client is told nothing: it would not read that either."""
+        log.info("cut a client", request_id=story.request_id.decode(), detail=str(stalled))
+        self._rooms.events.count("client_stalled")
+        story.end(Ending(None, GOING_AWAY, "the client did not take a message in time"))
 
     def _broken(self, story: Session, broken: ProxyError) -> Ending:
         log.warning("websocket broken off", request_id=story.request_id.decode(), detail=str(broken))

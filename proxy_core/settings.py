@@ -157,6 +157,17 @@ class Settings(BaseSettings):
         description="time without progress after which an upload is given up (408). 0: never; "
         "then slow clients can hold connections for ever",
     )
+    request_body_min_bytes_per_s: Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)] = Field(
+        default=500.0,
+        description="what an upload has to bring on average over `SENTINEL_REQUEST_BODY_IDLE_TIMEOUT_S` (else 408), "
+        "counting only the time in which the client was waited for. 0: a byte now and then is enough",
+    )
+    client_stall_timeout_s: Seconds = Field(
+        default=300.0,
+        description="how long an answer or a WebSocket message (a large one: for each MiB) may wait for a client that "
+        "takes nothing of it, or hardly anything: then it is cut, and the connection closed. What the system buffers "
+        "counts as taken. 0: for ever; then slow readers can hold connections to the upstream",
+    )
 
     # the exchange with the upstream
     upstream_connections: int = Field(

@@ -87,7 +87,7 @@ class Upstream:
         reusable = connection.can_be_reused and self._limits.keepalive_s > 0 and not self._closed
         connection.busy = False
         if not reusable:
-            connection.abort()
+            connection.discard()
             return
         self._give(connection)
 

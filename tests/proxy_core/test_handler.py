@@ -10,7 +10,7 @@ from proxy_core.contracts import LiveSettings, RequestHead, UpstreamProfile
 from proxy_core.exchange import Limits
 from proxy_core.handler import Gateway, Rooms
 from proxy_core.upstream import Origin, Upstream
-from proxy_core.watch import ClientWatch
+from proxy_core.watch import ClientWatch, Patience
 
 pytestmark = pytest.mark.anyio
 
@@ -53,7 +53,7 @@ async def test_a_connection_that_another_request_took_meanwhile_is_left_to_it():
         concurrency=others,
         events=others,
         upstream=upstream,
-        watch=ClientWatch(0.0),
+        watch=ClientWatch(Patience(0.0, 0.0, 0.0), others),
         roster=others,
         profile=UpstreamProfile.NEW_API,
         body_max_bytes=0,
@@ -67,7 +67,7 @@ async def test_a_connection_that_another_request_took_meanwhile_is_left_to_it():
         await go_on.wait()
         sent.append(message)
 
-    scope = {"method": "GET"}
+    scope = {"method": "GET", "client": None}
     first = asyncio.create_task(Gateway(rooms)(scope, asyncio.get_running_loop().create_future, send))
     await sending.wait()
     taken = upstream.take_idle()
