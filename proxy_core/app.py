@@ -11,7 +11,6 @@ The lifespan furnishes the rooms and closes them in reverse order.
 
 import asyncio
 import contextlib
-import functools
 import gc
 import importlib.metadata
 import os
@@ -41,7 +40,7 @@ from proxy_core.listeners import stop_new_connections
 from proxy_core.live_settings import LiveSettingsFeed
 from proxy_core.original import PATH as VERDICT_PATH
 from proxy_core.outbox import OutboxLimits
-from proxy_core.own_sockets import bound_stalls, hang_up
+from proxy_core.own_sockets import Clients, bound_stalls
 from proxy_core.relay import Relay
 from proxy_core.roster import Roster
 from proxy_core.settings import Settings
@@ -97,6 +96,7 @@ class Worker:
         self._live: LiveSettingsFeed
         self._events: Events
         self._upstream: Upstream
+        self._clients: Clients
         self._watch: ClientWatch
         self.verdicts: ASGIApp
         self._roster: Roster
@@ -129,7 +129,8 @@ class Worker:
         stack.push_async_callback(tasks.aclose)
         self._upstream = Upstream(origin(settings), upstream_limits(settings))
         stack.push_async_callback(self._upstream.aclose)
-        self._watch = ClientWatch(patience(settings), functools.partial(hang_up, settings.port))
+        self._clients = Clients(settings.port)
+        self._watch = ClientWatch(patience(settings), self._clients, tasks)
         stack.callback(self._watch.close)
         self._events = Events(
             event_client,
@@ -253,7 +254,7 @@ class Worker:
         self._watch.cut()
         self._upstream.cut()
         # Granian waits for clients to take what it has left for them, until it is killed with our records untold.
-        asyncio.get_running_loop().call_later(LAST_WORDS_S, hang_up, self._settings.port)
+        asyncio.get_running_loop().call_later(LAST_WORDS_S, self._clients.hang_up)
 
     # -- what it tells of itself
 

@@ -1,7 +1,7 @@
 """This process's TCP sockets, which the server does not show: the system tells them.
 
 Where it stands in the walk: beside it. `app` has the system bound at the start for how long a client may take nothing,
-`watch` hangs up on clients that were cut, `listeners` shuts the door at the end.
+`watch` hangs up on clients that were cut and asks who is still there, `listeners` shuts the door at the end.
 
 Rules for whoever edits this file:
 
@@ -46,22 +46,36 @@ def bound_stalls(limit_s: float) -> int:
     return limited
 
 
-def hang_up(port: int, peers: set[Peer] | None = None) -> int:
-    """Ends the connections that these clients, or all, have to our port, whatever is still to be sent to them.
+class Clients:
+    """The connections that clients have to one port of ours."""
 
-    Returns how many it were.
-    """
-    wanted = None if peers is None else {_canonical(peer) for peer in peers}
-    ended = 0
-    for own in _sockets():
-        with contextlib.suppress(OSError):  # not connected, or ended by itself
-            here, there = own.getsockname(), own.getpeername()
-            if not isinstance(here, tuple) or here[1] != port:
-                continue
-            if wanted is None or _canonical(there) in wanted:
-                own.shutdown(socket.SHUT_RDWR)
-                ended += 1
-    return ended
+    def __init__(self, port: int) -> None:
+        self._port = port
+
+    def hang_up(self, peers: set[Peer] | None = None) -> int:
+        """Ends the connections of these, or of all, whatever is still to be sent to them. Returns how many it were."""
+        wanted = None if peers is None else {_canonical(peer) for peer in peers}
+        ended = 0
+        for own, peer in self._connected():
+            if wanted is None or peer in wanted:
+                with contextlib.suppress(OSError):  # it has ended by itself
+                    own.shutdown(socket.SHUT_RDWR)
+                    ended += 1
+        return ended
+
+    def missing(self, peers: set[Peer]) -> set[Peer]:
+        """Those of them that have no connection any more. None where the system does not tell."""
+        if sys.platform != "linux":
+            return set()
+        here = {peer for _, peer in self._connected()}
+        return {peer for peer in peers if _canonical(peer) not in here}
+
+    def _connected(self) -> Iterator[tuple[socket.socket, Peer]]:
+        for own in _sockets():
+            with contextlib.suppress(OSError):  # not connected
+                here = own.getsockname()
+                if isinstance(here, tuple) and here[1] == self._port:
+                    yield own, _canonical(own.getpeername())
 
 
 def _canonical(peer: Peer) -> Peer:

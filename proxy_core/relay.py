@@ -28,7 +28,7 @@ from proxy_core.bindings import Claim
 from proxy_core.concurrency import Seats
 from proxy_core.contracts import Reason
 from proxy_core.credentials import Rewritten, selected_protocol
-from proxy_core.errors import ProxyError, RequestRefused, UpstreamCut, UpstreamError, UpstreamTimeout
+from proxy_core.errors import ClientGone, ProxyError, RequestRefused, UpstreamCut, UpstreamError, UpstreamTimeout
 from proxy_core.exchange import SWITCHING, Connection, ResponseHead
 from proxy_core.frames import UpstreamSocket
 from proxy_core.handler import Gateway, Rooms, Send
@@ -79,21 +79,21 @@ class Ending(msgspec.Struct, frozen=True):
 class SocketOutlet(Outlet):
     """What the client of a socket is given: one message, which has the time of the limit for each MiB that it begins.
 
-    ``on_stall`` ends the socket.
+    ``on_end`` is told why it has to end.
     """
 
-    __slots__ = ("_on_stall", "message_bytes")
+    __slots__ = ("_on_end", "message_bytes")
 
-    def __init__(self, client: Client | None, on_stall: Callable[[ProxyError], None]) -> None:
+    def __init__(self, client: Client | None, on_end: Callable[[ProxyError], object]) -> None:
         super().__init__(client)
-        self._on_stall = on_stall
+        self._on_end = on_end
         self.message_bytes = 0
 
     def stalls(self, now: float, limit_s: float) -> bool:
         return super().stalls(now, limit_s * (1 + self.message_bytes // MIB_BYTES))
 
     def fail(self, error: ProxyError) -> None:
-        self._on_stall(error)
+        self._on_end(error)
 
 
 class Session(Story):
@@ -139,6 +139,8 @@ class Relay:
             await self._answer(story)
         except RequestRefused as refused:
             await self._refuse(story, refused.status, refused.reason, refused.detail)
+        except ClientGone:  # during the handshake
+            self._rooms.events.count("client_gone")
         except (UpstreamError, UpstreamCut) as failed:
             log.warning("websocket not opened", request_id=story.request_id.decode(), detail=str(failed))
             await self._refuse(story, failed.status, failed.reason, "")
@@ -189,12 +191,7 @@ class Relay:
         connection.expect_upgrade()
         try:
             connection.write(request)
-            try:
-                async with asyncio.timeout(self._limits.handshake_s or None):
-                    response = await connection.response_head()
-                    body = b"" if response.status == SWITCHING else await _whole_body(connection)
-            except TimeoutError:
-                raise UpstreamTimeout("the upstream did not answer a handshake in time") from None
+            response, body = await self._answer_of(connection, story)
             self._gateway.note_answer(response.status)
             if response.status == SWITCHING:
                 await self._switch(story, connection, response, websocket_key, sent)
@@ -203,6 +200,19 @@ class Relay:
                 await self._deny(story, Reply(response.status, response_headers(response.headers), body))
         finally:
             self._rooms.upstream.release(connection)
+
+    async def _answer_of(self, connection: Connection, story: Session) -> tuple[ResponseHead, bytes]:
+        """To the handshake, with its body unless it is ``101``. Raises ClientGone when nobody waits for it any more."""
+        caller = SocketOutlet(story.scope["client"], connection.fail)
+        self._rooms.watch.enter_caller(caller)
+        try:
+            async with asyncio.timeout(self._limits.handshake_s or None):
+                response = await connection.response_head()
+                return response, b"" if response.status == SWITCHING else await _whole_body(connection)
+        except TimeoutError:
+            raise UpstreamTimeout("the upstream did not answer a handshake in time") from None
+        finally:
+            self._rooms.watch.leave_caller(caller)
 
     async def _settle(self, story: Session, response: ResponseHead, body: bytes) -> None:
         """Binds a first use by what the upstream made of it, as `handler` does."""

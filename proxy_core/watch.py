@@ -4,7 +4,8 @@ timer per request.
 Where it stands in the walk: `handler` makes a `Visit` for each request and enters it here, `relay` an `Outlet` for each
 WebSocket. Most requests are over before a tick looks at them and cost an entry in a set. For the others the tick waits
 on ``receive`` with a callback, since Granian tells of a client that left in no other way, and ends the exchange at once
-when it does. Whoever is left then is looked at now and then, for pieces that the client does not take.
+when it does. Whoever is left then is looked at now and then, for pieces that the client does not take. Of a client that
+leaves during the handshake of a WebSocket Granian tells nothing; it is missed when its connection is.
 
 Of a client that reads too slowly only this much can be seen: Granian's ``send`` is done at once while four pieces or
 fewer wait in its queue, behind about `sentinel.serve`'s size of a head in its buffer and whatever the system buffers.
@@ -13,14 +14,15 @@ fewer wait in its queue, behind about `sentinel.serve`'s size of a head in its b
 import asyncio
 import itertools
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, cast
 
 import msgspec
 
 from proxy_core.errors import ClientGone, ClientStalled, ProxyError, UploadTimeout
 from proxy_core.exchange import Connection
-from proxy_core.own_sockets import Peer
+from proxy_core.own_sockets import Clients, Peer
+from proxy_core.tasks import Tasks
 
 Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -31,6 +33,9 @@ Client = tuple[str, int | str]
 TICK_S = 0.05
 LOOK_EVERY_S = 1.0
 """Clients that take nothing are looked for so often, or four times within the limit if that is more often."""
+
+SEARCH_PAUSE = 20
+"""After a search among the connections, how many times as long as it took there is none."""
 
 
 class Patience(msgspec.Struct, frozen=True):
@@ -194,28 +199,33 @@ class Visit(Outlet):
 
 
 class ClientWatch:
-    """All visits and sockets of one worker. ``hang_up`` ends the connections of the clients that were cut."""
+    """All visits and sockets of one worker, and handshakes, whose clients the server does not tell of at all.
+
+    ``clients`` are their connections, as the system sees them.
+    """
 
     def __init__(
-        self,
-        patience: Patience,
-        hang_up: Callable[[set[Peer]], object],
-        *,
-        clock: Callable[[], float] = time.monotonic,
+        self, patience: Patience, clients: Clients, tasks: Tasks, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._patience = patience
-        self._hang_up = hang_up
+        self._clients = clients
+        self._tasks = tasks
         self._clock = clock
         self._visits: set[Visit] = set()
         self._outlets: set[Outlet] = set()
-        self._look_every_s = min(LOOK_EVERY_S, patience.stall_s / 4)
+        self._callers: set[Outlet] = set()
+        self._look_every_s = min(LOOK_EVERY_S, patience.stall_s / 4) if patience.stall_s else LOOK_EVERY_S
         self._looked_at = self._ticked_at = clock()
         self._ticker: asyncio.TimerHandle | None = None
-        self._hanging_up: asyncio.Future[object] | None = None
+        self._cut: set[Peer] = set()
+        self._searching = False
+        self._search_again_at = 0.0
         self.enter = self._visits.add
         self.leave = self._visits.discard
         self.enter_socket = self._outlets.add
         self.leave_socket = self._outlets.discard
+        self.enter_caller = self._callers.add
+        self.leave_caller = self._callers.discard
 
     def holds(self, outlet: Outlet) -> bool:
         return outlet in self._visits or outlet in self._outlets
@@ -242,16 +252,41 @@ class ClientWatch:
         self._visits.difference_update(settled)
         if patience.stall_s:
             self._outlets.update(visit for visit in settled if not visit.done)
-            if now - self._looked_at >= self._look_every_s:
-                self._looked_at = now
-                self._look(now, patience.stall_s)
+        if now - self._looked_at >= self._look_every_s:
+            self._looked_at = now
+            self._look(now)
 
-    def _look(self, now: float, limit_s: float) -> None:
+    def _look(self, now: float) -> None:
         """A visit that is over leaves here: to take it out at once would be paid by each request."""
         self._outlets.difference_update([each for each in self._outlets if isinstance(each, Visit) and each.done])
-        stalled = [each for each in itertools.chain(self._visits, self._outlets) if each.stalls(now, limit_s)]
+        limit_s = self._patience.stall_s
+        stalled = [
+            each for each in itertools.chain(self._visits, self._outlets) if limit_s and each.stalls(now, limit_s)
+        ]
         for each in stalled:
             each.fail(ClientStalled("the client did not take its answer in time"))
-        peers = {(each.client[0], int(each.client[1])) for each in stalled if each.client is not None}
-        if peers:  # in a thread, since it takes long where there are many connections
-            self._hanging_up = asyncio.get_running_loop().run_in_executor(None, self._hang_up, peers)
+        self._cut.update(_peers(stalled))
+        if (self._cut or self._callers) and not self._searching and now >= self._search_again_at:
+            self._searching = True
+            self._tasks.start(self._search(), name="search for clients")
+
+    async def _search(self) -> None:
+        """In a thread, and with pauses, since it takes long where there are many connections."""
+        began_at = self._clock()
+        cut, self._cut = self._cut, set()
+        callers = _peers(self._callers)
+        try:
+            if cut:
+                await asyncio.to_thread(self._clients.hang_up, cut)
+            if callers:
+                for peer in await asyncio.to_thread(self._clients.missing, set(callers)):
+                    if callers[peer] in self._callers:
+                        callers[peer].fail(ClientGone())
+        finally:
+            self._searching = False
+            ended_at = self._clock()
+            self._search_again_at = ended_at + SEARCH_PAUSE * (ended_at - began_at)
+
+
+def _peers(outlets: Iterable[Outlet]) -> dict[Peer, Outlet]:
+    return {(each.client[0], int(each.client[1])): each for each in outlets if each.client is not None}

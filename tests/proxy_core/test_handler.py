@@ -53,7 +53,7 @@ async def test_a_connection_that_another_request_took_meanwhile_is_left_to_it():
         concurrency=others,
         events=others,
         upstream=upstream,
-        watch=ClientWatch(Patience(0.0, 0.0, 0.0), others),
+        watch=ClientWatch(Patience(0.0, 0.0, 0.0), others, others),
         roster=others,
         profile=UpstreamProfile.NEW_API,
         body_max_bytes=0,

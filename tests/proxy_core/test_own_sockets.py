@@ -9,12 +9,12 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tell
 
 HANG_UP = """
 import socket
-from proxy_core.own_sockets import hang_up
+from proxy_core.own_sockets import Clients
 
 listener = socket.create_server(({address!r}, 0), family={family})
 elsewhere = socket.create_server(({address!r}, 0), family={family})
 pair, file = socket.socketpair(), open("/etc/hosts")
-port = listener.getsockname()[1]
+ours = Clients(listener.getsockname()[1])
 
 def connect(listener):
     client = socket.create_connection(listener.getsockname()[:2])
@@ -23,14 +23,19 @@ def connect(listener):
 
 (cut, its_end), (kept, other_end), (foreign, foreign_end) = map(connect, (listener, listener, elsewhere))
 its_end.sendall(b"the last words")
-assert hang_up(port, {{(its_end.getpeername()[0], its_end.getpeername()[1]), ("198.51.100.1", 1)}}) == 1
+assert ours.hang_up({{(its_end.getpeername()[0], its_end.getpeername()[1]), ("198.51.100.1", 1)}}) == 1
 assert cut.recv(100) == b"the last words" and cut.recv(100) == b""
-assert hang_up(port, set()) == 0
-assert hang_up(elsewhere.getsockname()[1], {{kept.getsockname()[:2]}}) == 0
+assert ours.hang_up(set()) == 0
+there = kept.getsockname()[:2]
+its_end.close()
+assert ours.missing({{there, cut.getsockname()[:2], foreign.getsockname()[:2]}}) == {{
+    cut.getsockname()[:2], foreign.getsockname()[:2]
+}}
+assert Clients(elsewhere.getsockname()[1]).hang_up({{kept.getsockname()[:2]}}) == 0
 other_end.sendall(b"goes on")
 assert kept.recv(100) == b"goes on"
 
-assert hang_up(port) >= 1
+assert ours.hang_up() >= 1
 assert kept.recv(100) == b""
 foreign_end.sendall(b"goes on")
 assert foreign.recv(100) == b"goes on"
@@ -78,7 +83,7 @@ def run(script: str) -> None:
 
 
 @pytest.mark.parametrize(("family", "address"), [("socket.AF_INET", "127.0.0.1"), ("socket.AF_INET6", "::1")])
-def test_who_is_named_is_hung_up_on_and_nobody_else(family: str, address: str) -> None:
+def test_who_is_named_is_hung_up_on_and_nobody_else_and_who_has_left_is_missed(family: str, address: str) -> None:
     run(HANG_UP.format(family=family, address=address))
 
 

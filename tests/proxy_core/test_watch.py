@@ -1,20 +1,22 @@
 """Whose patience ends when: uploads that trickle, readers that do not read, and honest ones that are merely slow."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from proxy_core.errors import ClientGone, ClientStalled, ProxyError, UploadTimeout
 from proxy_core.own_sockets import Peer
+from proxy_core.tasks import Tasks
 from proxy_core.watch import LOOK_EVERY_S, TICK_S, ClientWatch, Outlet, Patience, Visit
 from tests.support.clocks import FakeClock
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
 UPLOAD_S, BYTES_PER_S, STALL_S = 60.0, 500.0, 300.0
-CLIENT = ("203.0.113.7", "4711")
+CLIENT, PEER = ("203.0.113.7", "4711"), ("203.0.113.7", 4711)
 
 
 class Server:
@@ -42,13 +44,29 @@ class Upstream:
         self.failed.append(error)
 
 
+class Connected:
+    """Stands in for the system, which knows who is connected."""
+
+    def __init__(self) -> None:
+        self.hung_up: set[Peer] = set()
+        self.left: set[Peer] = set()
+
+    def hang_up(self, peers: set[Peer]) -> int:
+        self.hung_up |= peers
+        return len(peers)
+
+    def missing(self, peers: set[Peer]) -> set[Peer]:
+        return peers & self.left
+
+
 class Room:
     """A watch whose time the test makes pass, and one visit."""
 
-    def __init__(self, patience: Patience) -> None:
+    def __init__(self, patience: Patience, tasks: Tasks) -> None:
         self.clock = FakeClock()
-        self.hung_up: list[set[Peer]] = []
-        self.watch = ClientWatch(patience, self.hung_up.append, clock=self.clock)
+        self.clients = Connected()
+        self.tasks = tasks
+        self.watch = ClientWatch(patience, self.clients, tasks, clock=self.clock)  # type: ignore[arg-type]
         self.server = Server()
         self.upstream = Upstream()
         self.visit = Visit(self.server.receive, CLIENT)
@@ -67,8 +85,15 @@ class Room:
 
 
 @pytest.fixture
-def room() -> Room:
-    return Room(Patience(UPLOAD_S, BYTES_PER_S, STALL_S))
+async def tasks() -> AsyncIterator[Tasks]:
+    running = Tasks()
+    yield running
+    await running.aclose()
+
+
+@pytest.fixture
+def room(tasks) -> Room:
+    return Room(Patience(UPLOAD_S, BYTES_PER_S, STALL_S), tasks)
 
 
 async def upload(room: Room, pieces: int, *, piece: bytes, every_s: float, tick_s: float = 1.0) -> None:
@@ -119,8 +144,8 @@ async def test_what_the_upstream_makes_the_client_wait_is_not_held_against_it(ro
     [(Patience(0.0, BYTES_PER_S, STALL_S), 100_000.0), (Patience(UPLOAD_S, 0.0, STALL_S), UPLOAD_S - 5)],
     ids=["no limit at all", "no rate"],
 )
-async def test_without_a_limit_uploads_may_take_their_time(patience, every_s):
-    room = Room(patience)
+async def test_without_a_limit_uploads_may_take_their_time(tasks, patience, every_s):
+    room = Room(patience, tasks)
     await upload(room, 5, piece=b"a", every_s=every_s, tick_s=5.0)
     assert room.visit.failure is None
 
@@ -134,7 +159,7 @@ async def test_a_reader_that_takes_nothing_is_cut(room):
     assert sending.cancelled()
     assert isinstance(room.visit.failure, ClientStalled)
     assert [type(error) for error in room.upstream.failed[:1]] == [ClientStalled]
-    assert room.hung_up[0] == {("203.0.113.7", 4711)}
+    await eventually(lambda: room.clients.hung_up == {PEER})
 
 
 async def test_a_reader_that_takes_a_piece_within_the_limit_goes_on(room):
@@ -153,8 +178,8 @@ async def test_a_silent_upstream_is_not_taken_for_a_slow_reader(room):
     assert room.visit.failure is None
 
 
-async def test_without_a_limit_a_reader_may_take_nothing_for_ever():
-    room = Room(Patience(UPLOAD_S, BYTES_PER_S, 0.0))
+async def test_without_a_limit_a_reader_may_take_nothing_for_ever(tasks):
+    room = Room(Patience(UPLOAD_S, BYTES_PER_S, 0.0), tasks)
     sending = room.give()
     room.pass_time(100 * STALL_S, STALL_S)
     assert not sending.cancelled()
@@ -187,7 +212,7 @@ async def test_what_is_over_is_looked_at_no_more(room):
     room.pass_time(2 * LOOK_EVERY_S)
     assert not room.watch.holds(room.visit)
     room.pass_time(2 * STALL_S, 1.0)
-    assert room.hung_up == []
+    assert room.clients.hung_up == set()
 
 
 async def test_of_two_clients_only_the_one_that_takes_nothing_is_cut(room):
@@ -198,26 +223,22 @@ async def test_of_two_clients_only_the_one_that_takes_nothing_is_cut(room):
     room.pass_time(STALL_S + 5, 1.0)
     assert isinstance(room.visit.failure, ClientStalled)
     assert other.failure is None
-    assert {client for clients in room.hung_up for client in clients} == {("203.0.113.7", 4711)}
+    await eventually(lambda: room.clients.hung_up == {PEER})
 
 
 class Socket(Outlet):
     """What `relay` enters."""
 
-    def __init__(self, limited: Callable[[float], float]) -> None:
+    def __init__(self) -> None:
         super().__init__(CLIENT)
-        self._limited = limited
         self.failed: list[ProxyError] = []
-
-    def stalls(self, now: float, limit_s: float) -> bool:
-        return super().stalls(now, self._limited(limit_s))
 
     def fail(self, error: ProxyError) -> None:
         self.failed.append(error)
 
 
 async def test_a_socket_whose_client_takes_no_message_is_cut_while_it_is_entered(room):
-    socket = Socket(lambda limit_s: limit_s)
+    socket = Socket()
     socket.sending = object()
     room.watch.enter_socket(socket)
     room.pass_time(STALL_S - 5, 1.0)
@@ -228,3 +249,33 @@ async def test_a_socket_whose_client_takes_no_message_is_cut_while_it_is_entered
     room.watch.leave_socket(socket)
     room.pass_time(STALL_S, 1.0)
     assert len(socket.failed) == told
+
+
+@pytest.mark.parametrize("patience", [Patience(UPLOAD_S, 0.0, STALL_S), Patience(0.0, 0.0, 0.0)], ids=["", "no limits"])
+async def test_a_caller_whose_connection_is_missing_has_left(tasks, patience):
+    room = Room(patience, tasks)
+    caller, other = Socket(), Socket()
+    other.client = ("203.0.113.8", "4711")
+    room.watch.enter_caller(caller)
+    room.watch.enter_caller(other)
+    room.pass_time(10 * LOOK_EVERY_S)
+    room.clients.left = {PEER}
+
+    def told() -> bool:
+        room.pass_time(LOOK_EVERY_S)
+        return bool(caller.failed)
+
+    await eventually(told)
+    assert isinstance(caller.failed[0], ClientGone)
+    assert other.failed == []
+
+
+async def test_a_caller_whose_handshake_is_over_is_not_missed(room):
+    """It may be a socket by now, or have gone its way."""
+    caller = Socket()
+    room.watch.enter_caller(caller)
+    room.clients.left = {PEER}
+    room.pass_time(2 * LOOK_EVERY_S)
+    room.watch.leave_caller(caller)
+    await eventually(lambda: "search" not in repr(room.tasks))
+    assert caller.failed == []

@@ -29,13 +29,17 @@ async def echo(socket: ServerConnection) -> None:
 
 
 class SocketUpstream:
-    """What came to it: handshakes (also refused ones), and its sockets in the order of their opening."""
+    """What came to it: handshakes (also refused ones), and its sockets in the order of their opening.
+
+    ``before_answer``: what it waits for before it answers a handshake.
+    """
 
     def __init__(self) -> None:
         self.handshakes: list[Request] = []
         self.sockets: list[ServerConnection] = []
         self.refusal: Response | None = None
         self.handler: Handler = echo
+        self.before_answer: Callable[[], Awaitable[None]] | None = None
 
     def refuse(self, status: int, body: bytes, **headers: str) -> None:
         """Every handshake from now on is answered like this."""
@@ -44,6 +48,8 @@ class SocketUpstream:
 
     async def on_request(self, _: ServerConnection, request: Request) -> Response | None:
         self.handshakes.append(request)
+        if self.before_answer is not None:
+            await self.before_answer()
         return self.refusal
 
     async def on_socket(self, socket: ServerConnection) -> None:
