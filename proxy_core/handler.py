@@ -271,7 +271,7 @@ class Gateway:
         read = b"" if story.claim is None else await self._settle(story, story.claim, connection, response)
         send = story.send
         headers = story.mark(response_headers(response.headers), timing=self._server_timing)
-        if self._parting:
+        if self._parting or story.visit.uploading:  # the rest of a body that nobody reads ends the connection
             headers = [*headers, CLOSE]
         start = {"type": "http.response.start", "status": response.status, "headers": headers}
         body = connection.whole_body()
@@ -302,8 +302,8 @@ class Gateway:
                 if chunk is None:
                     connection.check_silence(in_time=await more())
                 else:
-                    visit.sending = sending = send({"type": "http.response.body", "body": chunk, "more_body": True})
-                    await sending
+                    visit.sending = send({"type": "http.response.body", "body": chunk, "more_body": True})
+                    await visit.sending
                     visit.sending = None
         except asyncio.CancelledError:
             if visit.failure is None:

@@ -257,6 +257,7 @@ class Relay:
             for task in (down, up):
                 task.cancel()
             await asyncio.wait((down, up), timeout=GOODBYE_LIMIT_S)
+            outlet.forget()
 
     async def _up(self, story: Session, socket: UpstreamSocket) -> Ending:
         limit = self._limits.message_bytes
@@ -281,8 +282,8 @@ class Relay:
             while (message := await socket.receive()) is not None:
                 kind = "text" if isinstance(message, str) else "bytes"
                 outlet.message_bytes = len(message)
-                outlet.sending = sending = send({"type": "websocket.send", kind: message})
-                await sending
+                outlet.sending = send({"type": "websocket.send", kind: message})
+                await outlet.sending
                 outlet.sending = None
         except ProxyError as broken:
             return self._broken(story, broken)

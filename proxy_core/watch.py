@@ -9,6 +9,12 @@ leaves during the handshake of a WebSocket Granian tells nothing; it is missed w
 
 Of a client that reads too slowly only this much can be seen: Granian's ``send`` is done at once while four pieces or
 fewer wait in its queue, behind about `sentinel.serve`'s size of a head in its buffer and whatever the system buffers.
+
+Rules for whoever edits this file:
+
+- Granian's awaitables know the task that waits, for ever, and hide that from the garbage collector. A cancelled task
+  knows its frames by its error's traceback. So no awaitable may be a frame's variable, or stay in something that is
+  one: all of it would be kept until the process ends, and with it the request, whose unread body holds up the next.
 """
 
 import asyncio
@@ -71,6 +77,10 @@ class Outlet:
         """Ends what the client is given, wherever it waits. Idempotent."""
         raise NotImplementedError
 
+    def forget(self) -> None:
+        """Nothing is given any more."""
+        self.sending = self._stuck = None
+
 
 class Upload:
     """How a request body arrives, seen from tick to tick while the client is waited for."""
@@ -128,10 +138,10 @@ class Visit(Outlet):
 
     async def next_message(self) -> Message:
         """The next part of the request body. Raises ClientGone, or UploadTimeout when the watch ran out of patience."""
-        # Granian's awaitable has the interface of a future, which lets the watch cancel it.
-        news = self._news = cast("asyncio.Future[Message]", self._receive())
+        # Granian's awaitable has the interface of a future, which lets the watch cancel it. It is no frame's variable.
+        self._news = cast("asyncio.Future[Message]", self._receive())
         try:
-            message = await news
+            message = await self._news
         except asyncio.CancelledError:
             if self.failure is None:
                 raise
@@ -154,10 +164,8 @@ class Visit(Outlet):
     def end(self) -> None:
         """The request is over. Idempotent."""
         self.done = True
-        self.connection = None
-        self.failure = (
-            None  # it knows the frames that it went through, and they know us: the server would wait for both
-        )
+        self.connection = self.failure = self._upload = None
+        self.forget()
         if self._watched is not None:
             self._watched.cancel()
             self._watched = None

@@ -1,8 +1,9 @@
 """Whose patience ends when: uploads that trickle, readers that do not read, and honest ones that are merely slow."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from typing import Any
+import weakref
+from collections.abc import AsyncIterator, Generator
+from typing import Any, ClassVar
 
 import pytest
 
@@ -32,6 +33,22 @@ class Server:
     def say(self, body: bytes) -> None:
         assert self.asked is not None
         self.asked.set_result({"type": "http.request", "body": body, "more_body": True})
+
+
+class Awaitable:
+    """As Granian makes them: whoever waited for it is known to it for ever, unseen by the garbage collector."""
+
+    known: ClassVar[dict[int, object]] = {}
+
+    def __init__(self) -> None:
+        self._future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.cancel = self._future.cancel
+        self.cancelled = self._future.cancelled
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        self.known[id(self)] = asyncio.current_task()
+        weakref.finalize(self, self.known.pop, id(self)).atexit = False
+        return self._future.__await__()
 
 
 class Upstream:
@@ -279,3 +296,30 @@ async def test_a_caller_whose_handshake_is_over_is_not_missed(room):
     room.watch.leave_caller(caller)
     await eventually(lambda: "search" not in repr(room.tasks))
     assert caller.failed == []
+
+
+async def test_an_upload_that_is_broken_off_is_let_go_of(room):
+    """With the request that it belongs to, whose unread body would hold up the next one on the client's connection."""
+    Awaitable.known.clear()
+    visit = Visit(Awaitable, CLIENT)  # type: ignore[arg-type]
+    room.watch.enter(visit)
+    visit.uploading = True
+    reading = asyncio.create_task(visit.next_message())
+    await asyncio.sleep(0)
+    room.pass_time(2 * TICK_S)
+    reading.cancel()
+    await asyncio.wait((reading,))
+    room.watch.leave(visit)
+    visit.end()
+    assert Awaitable.known == {}
+
+
+async def test_a_piece_that_was_not_taken_is_let_go_of(room):
+    room.visit.connection = Upstream()  # type: ignore[assignment]
+    sending = Awaitable()
+    room.visit.sending = sending
+    left = weakref.ref(sending)
+    room.pass_time(2 * LOOK_EVERY_S)
+    room.visit.end()
+    del sending
+    assert left() is None
