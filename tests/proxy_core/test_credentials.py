@@ -300,3 +300,12 @@ def test_refusals_name_no_key() -> None:
         new_api_credentials().read(route, "GET", b"/", b"", head)
     assert refused.value.reason is Reason.CONFLICTING_CREDENTIALS
     assert V not in refused.value.detail
+
+
+@pytest.mark.parametrize("profile", UpstreamProfile)
+@pytest.mark.parametrize("value", ["Bearer", "bearer", "BEARER", "Bearer Bearer", "Bearer bearer"])
+def test_a_scheme_without_a_key_is_no_key(profile, value) -> None:
+    """Alone in its header it would look like one of six letters, and be bound for all who forget theirs."""
+    with pytest.raises(RequestRefused) as refused:
+        walk(Credentials(SECRET, profile), "POST", b"/v1/chat/completions", b"", lines_of(f"authorization: {value}"))
+    assert (refused.value.status, refused.value.reason) == (401, Reason.INVALID_API_KEY)
