@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from proxy_core import roster
 from proxy_core.contracts import Binding, BindingStatus, BoundNetwork, LiveSettings, Mode, Network
 from proxy_core.errors import StoreUnavailable
 from proxy_core.roster import KEY_RELEASED, Entry, Roster
@@ -67,6 +68,12 @@ class Room:
         self.owners.owner = owner
         await self.roster.look(KEY)
         return self.cut
+
+
+@pytest.fixture(autouse=True)
+def never_looks_by_itself(monkeypatch) -> None:
+    """What is found out here is found out by message."""
+    monkeypatch.setattr(roster, "LOOK_EVERY_S", 3600.0)
 
 
 @pytest.fixture
@@ -168,3 +175,12 @@ async def test_a_change_of_another_key_asks_nobody(room):
     room.owners.change(OTHER)
     await asyncio.sleep(0)
     assert room.owners.asked == 0
+
+
+async def test_without_any_message_everybody_is_looked_at_now_and_then(room, monkeypatch):
+    """Networks and bans expire, and messages get lost."""
+    monkeypatch.setattr(roster, "LOOK_EVERY_S", 0.01)
+    room.roster.start()
+    room.enter()
+    room.owners.owner = None
+    await eventually(lambda: room.cut == [KEY_RELEASED])

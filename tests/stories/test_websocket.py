@@ -7,12 +7,13 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, ConnectionClosedOK, InvalidStatus
 
-from tests.support.sockets import HOME, SocketUpstream, closed, socket_upstream
+from tests.support.sockets import HOME, Handler, SocketUpstream, closed, echo, socket_upstream
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
 Opener = Callable[..., "connect"]
+MEGABYTE = b"x" * 1_000_000
 
 
 @pytest.fixture
@@ -152,25 +153,66 @@ async def test_an_upstream_that_vanishes_is_no_clean_end(opened, upstream):
         assert ended.value.rcvd is None or ended.value.rcvd.code == 1011
 
 
+def beside_echo(handler: Handler) -> Handler:
+    """With a place for others at the same upstream."""
+
+    async def choose(socket) -> None:
+        await (echo if socket.request.path == "/v1/other" else handler)(socket)
+
+    return choose
+
+
+async def stands_still(opened: Opener, progress: Callable[[], int]) -> int:
+    """Where it stands once it does: while another socket goes a hundred times the same way, it makes no progress."""
+    async with opened("/v1/other") as other:
+        before = -1
+        while (now := progress()) != before:
+            before = now
+            for _ in range(100):
+                await other.send("x")
+                await other.recv()
+        return before
+
+
 async def test_whoever_does_not_read_makes_the_other_wait(opened, upstream):
-    """Both ways: what is on the way stays bounded, and all of it arrives in the end."""
+    """What is on the way stays bounded, and all of it arrives in the end."""
     sent = 0
 
     async def pour(socket) -> None:
         nonlocal sent
         for _ in range(200):
-            await socket.send(b"x" * 1_000_000)
+            await socket.send(MEGABYTE)
             sent += 1
 
-    upstream.handler = pour
+    upstream.handler = beside_echo(pour)
     async with opened(max_queue=1) as socket:
         await socket.recv()
-        before = -1
-        while sent != before:  # until it stands still; on a slow machine it only stands still sooner
-            before = sent
-            await asyncio.sleep(0.3)
-        assert sent < 100
-        assert sum([len(message) async for message in socket]) == 199 * 1_000_000
+        assert await stands_still(opened, lambda: sent) < 100
+        assert sum([len(message) async for message in socket]) == 199 * len(MEGABYTE)
+
+
+async def test_an_upstream_that_does_not_read_makes_the_client_wait(opened, upstream):
+    go_on, taken, sent = asyncio.Event(), 0, 0
+
+    async def sip(socket) -> None:
+        nonlocal taken
+        await go_on.wait()
+        async for message in socket:
+            taken += len(message)
+
+    async def pour(socket) -> None:
+        nonlocal sent
+        for _ in range(200):
+            await socket.send(MEGABYTE)
+            sent += 1
+
+    upstream.handler = beside_echo(sip)
+    async with opened() as socket:
+        pouring = asyncio.create_task(pour(socket))
+        assert await stands_still(opened, lambda: sent) < 100
+        go_on.set()
+        await pouring
+    await eventually(lambda: taken == 200 * len(MEGABYTE))
 
 
 @pytest.mark.parametrize("path", ["/v1/realtime?model=a%20b&x=%2f", "/v1/responses", "/some/other/path"])
