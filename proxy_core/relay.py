@@ -46,7 +46,7 @@ Receive = Callable[[], Awaitable[dict[str, Any]]]
 REFUSAL_MAX_BYTES = 1024 * 1024
 """How much of the upstream's answer instead of ``101`` is passed on: the server takes it in one piece only."""
 
-MIB_BYTES = 1024 * 1024
+MIB = 1024 * 1024
 
 GOODBYE_LIMIT_S = 1.0
 """How long each end may take to be told of the close."""
@@ -79,18 +79,18 @@ class Ending(msgspec.Struct, frozen=True):
 class SocketOutlet(Outlet):
     """What the client of a socket is given: one message, which has the time of the limit for each MiB that it begins.
 
-    ``on_end`` is told why it has to end.
+    ``on_end`` is told why it has to end; ``message_length`` is in bytes, of a text in characters.
     """
 
-    __slots__ = ("_on_end", "message_bytes")
+    __slots__ = ("_on_end", "message_length")
 
     def __init__(self, client: Client | None, on_end: Callable[[ProxyError], object]) -> None:
         super().__init__(client)
         self._on_end = on_end
-        self.message_bytes = 0
+        self.message_length = 0
 
     def stalls(self, now: float, limit_s: float) -> bool:
-        return super().stalls(now, limit_s * (1 + self.message_bytes // MIB_BYTES))
+        return super().stalls(now, limit_s * (1 + self.message_length // MIB))
 
     def fail(self, error: ProxyError) -> None:
         self._on_end(error)
@@ -281,7 +281,7 @@ class Relay:
         try:
             while (message := await socket.receive()) is not None:
                 kind = "text" if isinstance(message, str) else "bytes"
-                outlet.message_bytes = len(message)
+                outlet.message_length = len(message)
                 outlet.sending = send({"type": "websocket.send", kind: message})
                 await outlet.sending
                 outlet.sending = None
