@@ -25,6 +25,7 @@ from admin_api.passwords import Passwords
 from admin_api.problems import HANDLERS
 from admin_api.rooms import AdminRooms
 from admin_api.settings import AdminSettings
+from admin_api.slow_bodies import bound_bodies
 from proxy_core.cache import Cache, connect
 from proxy_core.client_ip import ClientAddressReader
 from proxy_core.credentials import Credentials
@@ -48,7 +49,7 @@ def create_admin_app(settings: AdminSettings) -> Litestar:
     return Litestar(
         [health, Router(PREFIX, route_handlers=CONTROLLERS)],
         lifespan=[lifespan],
-        middleware=[DefineMiddleware(Authentication, exclude=open_paths)],
+        middleware=[bound_bodies, DefineMiddleware(Authentication, exclude=open_paths)],
         dependencies={
             "rooms": Provide(provide_rooms, sync_to_thread=False),
             "actor": Provide(provide_actor, sync_to_thread=False),
