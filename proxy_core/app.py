@@ -46,6 +46,7 @@ from proxy_core.roster import Roster
 from proxy_core.settings import Settings
 from proxy_core.store import Store
 from proxy_core.tasks import Tasks
+from proxy_core.time_limit import ROUNDS
 from proxy_core.upstream import Upstream
 from proxy_core.verdict_service import VerdictRooms, VerdictService
 from proxy_core.watch import LOOK_EVERY_S, TICK_S, ClientWatch
@@ -121,7 +122,8 @@ class Worker:
             settings.pg_dsn, timeout_s=settings.pg_timeout_ms / 1000, max_connections=settings.pg_pool_size
         )
         stack.push_async_callback(self._store.aclose)
-        self._cache = Cache(connect(settings.redis_url, timeout_s=redis_timeout_s), timeout_s=redis_timeout_s)
+        client = connect(settings.redis_url, timeout_s=ROUNDS * redis_timeout_s)
+        self._cache = Cache(client, timeout_s=redis_timeout_s)
         stack.push_async_callback(self._cache.aclose)
         event_client = connect(settings.redis_url, timeout_s=redis_timeout_s, max_connections=EVENT_CONNECTIONS)
         stack.push_async_callback(event_client.aclose)

@@ -9,9 +9,12 @@ that hangs (SIGSTOP, dead network) never does.
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, TypeVar
 
 import asyncpg
+
+from proxy_core.time_limit import TimeLimit
 
 T = TypeVar("T")
 Connection = Any  # asyncpg's connection or its pool proxy; the stubs give them unrelated types
@@ -36,25 +39,30 @@ async def make_pool(dsn: str, application_name: str, max_connections: int) -> "a
 
 
 async def ask(
-    pool: "asyncpg.Pool[asyncpg.Record]", question: Callable[[Connection], Awaitable[T]], deadline: float
+    pool: "asyncpg.Pool[asyncpg.Record]", question: Callable[[Connection], Awaitable[T]], limit_s: float
 ) -> T:
-    """``deadline`` by the loop's clock. Raises `FAILURES`. Cut short by it, or cancelled, it closes the connection:
-    what was not committed is rolled back.
+    """Raises `FAILURES`, TimeoutError when ``limit_s`` are over. Cut short by that, or cancelled, it closes the
+    connection: what was not committed is rolled back.
     """
-    async with asyncio.timeout_at(deadline):  # nothing was asked yet: cancelling these two waits for nobody
-        connection: Connection = await pool.acquire()
-    timer = asyncio.get_running_loop().call_at(deadline, connection.terminate)
+    acquiring = asyncio.timeout(None)
+    limit = TimeLimit(limit_s, partial(acquiring.reschedule, 0))
     try:
-        answer = await question(connection)
-    except asyncpg.PostgresError:
-        timer.cancel()  # it must not meet a connection that is somebody else's
-        await pool.release(connection)  # the server answered: the connection is sound
-        raise
-    except BaseException:
-        connection.terminate()
-        raise
+        async with acquiring:  # nothing was asked yet: cancelling waits for nobody
+            connection: Connection = await pool.acquire()
+        limit.expired = connection.terminate
+        try:
+            answer = await question(connection)
+        except asyncpg.PostgresError:
+            limit.cancel()  # it must not meet a connection that is somebody else's
+            await pool.release(connection)  # the server answered: the connection is sound
+            raise
+        except BaseException as exc:
+            connection.terminate()
+            if limit.is_over and isinstance(exc, FAILURES):
+                raise TimeoutError from exc
+            raise
     finally:
-        timer.cancel()
+        limit.cancel()
     await pool.release(connection)
     return answer
 

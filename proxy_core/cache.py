@@ -25,20 +25,28 @@ from redis.exceptions import RedisError
 
 from proxy_core import cache_scripts as scripts
 from proxy_core import keyspace
+from proxy_core.bulkhead import Bulkhead
 from proxy_core.circuit import Circuit, Clock
 from proxy_core.contracts import Binding, BindingStatus, BoundNetwork, Mode, Network, StoredSettings
 from proxy_core.errors import StoreUnavailable
+from proxy_core.time_limit import within
 
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 FAILURES = (RedisError, OSError, TimeoutError)
+QUESTIONS_AT_ONCE = 24
+"""Fewer than the connections: the invalidation channel has one for itself."""
+
 VERSION_DIGITS = 20
 UNBOUND = b"\xc0"  # MessagePack's nil
 
 
 def connect(url: str, *, timeout_s: float, max_connections: int = 32) -> "Redis":
-    """Connects when it is first used, so it may be made while Redis is down. Never retries: callers decide."""
+    """Connects when it is first used, so it may be made while Redis is down. Never retries: callers decide.
+
+    ``timeout_s`` for each wait for the server, whatever keeps the loop busy; a `Cache` has a limit of its own.
+    """
     pool = BlockingConnectionPool.from_url(
         url,
         max_connections=max_connections,
@@ -113,6 +121,7 @@ class Cache:
         self._client: Any = client  # its answers are typed as "awaitable or not"
         self._timeout_s = timeout_s
         self._circuit = Circuit("redis", clock=clock)
+        self._bulkhead = Bulkhead("redis", self._circuit, QUESTIONS_AT_ONCE)
         self._change = client.register_script(scripts.CHANGE)
         self._replace = client.register_script(scripts.REPLACE)
         self._reserve = client.register_script(scripts.RESERVE)
@@ -295,12 +304,12 @@ class Cache:
         await self._ask(self._client.ping)
 
     async def _ask(self, question: Callable[[], Awaitable[T]]) -> T:
-        self._circuit.enter()
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                answer = await question()
-        except FAILURES as exc:
-            raise self._circuit.failed(type(exc).__name__) from exc
+        async with self._bulkhead.enter():
+            try:
+                async with within(self._timeout_s):
+                    answer = await question()
+            except FAILURES as exc:
+                raise self._circuit.failed(type(exc).__name__) from exc
         self._circuit.succeeded()
         return answer
 

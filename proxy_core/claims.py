@@ -38,6 +38,8 @@ from proxy_core.tasks import Tasks
 log = structlog.get_logger(__name__)
 
 RENEW_EVERY_S = keyspace.CLAIM_TTL_S / 3
+KEEP_AT_ONCE = 500
+"""Reservations renewed in one question: thousands of them would keep loop and Redis busy beyond the time limit."""
 
 
 class ClaimedElsewhere(msgspec.Struct, frozen=True):
@@ -285,8 +287,10 @@ class Claims:
         await self._keep([held for held in self._table.values() if self._is_living(held)])
 
     async def _keep(self, living: list[_Held]) -> None:
-        if not living:
-            return
+        for first in range(0, len(living), KEEP_AT_ONCE):
+            await self._keep_some(living[first : first + KEEP_AT_ONCE])
+
+    async def _keep_some(self, living: list[_Held]) -> None:
         kept = [(held.identity.fingerprint, held.reservation) for held in living]
         there: list[Reservation] = []
         with contextlib.suppress(StoreUnavailable):

@@ -9,7 +9,6 @@ Rules for whoever edits this file:
   the row: of two states of a key the later one then always has the higher version.
 """
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -19,6 +18,7 @@ import asyncpg
 import structlog
 
 from proxy_core.asking import FAILURES, Connection, ask, make_pool
+from proxy_core.bulkhead import Bulkhead
 from proxy_core.circuit import Circuit, Clock
 from proxy_core.contracts import (
     Binding,
@@ -50,6 +50,7 @@ class Store:
         self._pool = pool
         self._timeout_s = timeout_s
         self._circuit = Circuit("postgresql", clock=clock)
+        self._bulkhead = Bulkhead("postgresql", self._circuit, pool.get_max_size())
         self.bound = 0
 
     @classmethod
@@ -131,16 +132,14 @@ class Store:
         await self._ask(lambda connection: connection.fetchval("SELECT 1"))
 
     async def _ask(self, question: Callable[[Connection], Awaitable[T]]) -> T:
-        self._circuit.enter()
-        deadline = asyncio.get_running_loop().time() + self._timeout_s
-        try:
-            answer = await ask(self._pool, question, deadline)
-        except FAILURES as exc:
-            if isinstance(exc, OUR_FAULT) and self._circuit.available:
-                detail = str(exc) if isinstance(exc, asyncpg.SyntaxOrAccessError) else ""  # else it may hold values
-                log.critical("postgresql refuses a statement: is the schema migrated?", detail=detail)
-            late = asyncio.get_running_loop().time() >= deadline
-            raise self._circuit.failed("time limit" if late else _describe(exc)) from exc
+        async with self._bulkhead.enter():
+            try:
+                answer = await ask(self._pool, question, self._timeout_s)
+            except FAILURES as exc:
+                if isinstance(exc, OUR_FAULT) and self._circuit.available:
+                    detail = str(exc) if isinstance(exc, asyncpg.SyntaxOrAccessError) else ""  # else it may hold values
+                    log.critical("postgresql refuses a statement: is the schema migrated?", detail=detail)
+                raise self._circuit.failed(_describe(exc)) from exc
         self._circuit.succeeded()
         return answer
 
@@ -151,6 +150,8 @@ class Store:
 
 def _describe(exc: BaseException) -> str:
     """Never the message: asyncpg puts values into it."""
+    if isinstance(exc, TimeoutError):
+        return "time limit"
     return "connection lost" if isinstance(exc, asyncpg.ConnectionDoesNotExistError) else type(exc).__name__
 
 

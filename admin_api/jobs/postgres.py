@@ -4,7 +4,6 @@ Where it stands in the walk: below the jobs. `proxy_core.store` holds requests t
 failure; jobs have seconds, their own back-off, and transactions.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -30,7 +29,7 @@ class Postgres:
 
     async def run(self, work: Callable[[Connection], Awaitable[T]], *, limit_s: float) -> T:
         """Raises `FAILURES`. Cut short by the limit or by cancellation, the connection is closed: rolled back."""
-        return await ask(self._pool, work, asyncio.get_running_loop().time() + limit_s)
+        return await ask(self._pool, work, limit_s)
 
     async def aclose(self) -> None:
         self._pool.terminate()
