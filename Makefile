@@ -11,7 +11,8 @@ LOCK := $(DEV_LOCK)
 BUILD_TOOLS := editables|hatchling|packaging|pathspec|pluggy|tomlkit|trove-classifiers
 # A copy of the lock that .venv was filled from; while it is the same, nothing is installed again.
 DONE := $(VENV)/installed.txt
-TEST_WORKERS ?= auto
+# More than two cores need: half of the time a test waits for a process to start or to stop.
+TEST_WORKERS ?= 3
 COMPILE := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-header --quiet
 
@@ -30,7 +31,7 @@ demo: setup ## Sentinel with all it needs and a stub model API, until Ctrl-C
 	@exec $(BIN)/sentinel up --demo
 
 test: setup ## all tests (TEST_WORKERS=n processes at once)
-	$(BIN)/pytest -n $(TEST_WORKERS) --maxprocesses 4
+	$(BIN)/pytest -n $(TEST_WORKERS)
 
 check: setup ## lint, format, types, import rules
 	$(BIN)/ruff check .
