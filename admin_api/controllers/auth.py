@@ -27,6 +27,9 @@ from admin_api.rooms import AdminRooms
 from admin_api.schemas.auth import Login, Me, PasswordChange, Refresh, Session, Sessions, SignedIn
 
 OPEN: Any = (InvalidInput, Unavailable)
+SIGN_IN_MAX_BYTES = 64 * 1024
+"""What a stranger may send, who has no token yet."""
+
 NO_SECURITY: list[dict[str, list[str]]] = [{}]
 Id = Annotated[int, Parameter(ge=1, le=2**63 - 1)]
 
@@ -35,6 +38,7 @@ class SignInController(Controller):
     """The two paths that need no token."""
 
     tags = ("signing in",)
+    request_max_body_size = SIGN_IN_MAX_BYTES
 
     @post(
         "/login",

@@ -1,9 +1,9 @@
 """Actions over everything that a filter lets through, as an operator uses them, on the real house."""
 
 import contextlib
-import signal
 from collections.abc import Iterator
 
+import psutil
 from playwright.sync_api import expect
 
 from console.bulk_run import BATCH_IDS
@@ -17,11 +17,15 @@ MANY = 1_205
 @contextlib.contextmanager
 def held(house) -> Iterator[None]:
     """The admin API takes requests and answers none, so that what is under way stays so."""
-    house.gateway.process.send_signal(signal.SIGSTOP)
+    main = psutil.Process(house.gateway.process.pid)
+    processes = [main, *main.children(recursive=True)]
+    for process in processes:
+        process.suspend()
     try:
         yield
     finally:
-        house.gateway.process.send_signal(signal.SIGCONT)
+        for process in processes:
+            process.resume()
 
 
 def select_all_matching(page, count: int) -> None:
