@@ -1,6 +1,7 @@
 """Real stores for tests: PostgreSQL and Valkey as `sentinel up` embeds them, one pair per test worker."""
 
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -21,11 +22,16 @@ def stores() -> Iterator[Stores]:
         yield running
 
 
+@pytest.fixture(scope="session")
+def migrated_cluster() -> Iterator[Path]:
+    with databases.migrated_cluster() as cluster:
+        yield cluster
+
+
 @pytest.fixture
-def own_stores() -> Iterator[Stores]:
+def own_stores(migrated_cluster: Path) -> Iterator[Stores]:
     """A pair for this test alone, migrated: stop, kill, pause it (``own_stores.postgres.pause()`` …)."""
-    with databases.private_stores() as running:
-        databases.migrate(running.pg_dsn)
+    with databases.private_stores(migrated_cluster) as running:
         yield running
 
 

@@ -7,6 +7,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -47,15 +48,16 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="session")
-def house() -> Iterator[House]:
+def house(migrated_cluster: Path) -> Iterator[House]:
     """Shared: leave it running. Tests that break something start a house of their own.
 
     With stores of its own: it outlives this folder's tests, and its worker would take the records of others'.
     """
-    with databases.private_stores() as stores:
-        databases.migrate(stores.pg_dsn)
-        with running_house(stores.pg_dsn, stores.redis_url) as running:
-            yield running
+    with (
+        databases.private_stores(migrated_cluster) as stores,
+        running_house(stores.pg_dsn, stores.redis_url) as running,
+    ):
+        yield running
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@ everything comes back by itself.
 """
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -17,9 +18,8 @@ OWNER, STRANGER = "203.0.113.7", "198.51.100.9"
 
 
 @pytest.fixture(scope="module")
-def frail_stores() -> Iterator[Stores]:
-    with databases.private_stores() as running:
-        databases.migrate(running.pg_dsn)
+def frail_stores(migrated_cluster: Path) -> Iterator[Stores]:
+    with databases.private_stores(migrated_cluster) as running:
         yield running
 
 

@@ -32,9 +32,22 @@ def open_folder(*, outside_tmp: bool = False) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def private_stores() -> Iterator[Stores]:
-    with open_folder() as folder, open_stores(folder, fast=True) as running:
-        yield running
+def private_stores(cluster: Path | None = None) -> Iterator[Stores]:
+    """With a copy of `migrated_cluster`, or an empty PostgreSQL."""
+    with open_folder() as folder:
+        if cluster is not None:
+            subprocess.run(["cp", "--archive", cluster, folder / "postgres"], check=True)
+        with open_stores(folder, fast=True) as running:
+            yield running
+
+
+@contextlib.contextmanager
+def migrated_cluster() -> Iterator[Path]:
+    """The data of a PostgreSQL that does not run: to copy it takes a fraction of the time that making it takes."""
+    with open_folder() as folder:
+        with open_stores(folder, fast=True) as running:
+            migrate(running.pg_dsn)
+        yield folder / "postgres"
 
 
 def migrate(dsn: str) -> None:
