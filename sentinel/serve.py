@@ -13,6 +13,8 @@ import math
 import os
 import resource
 import signal
+import tempfile
+from pathlib import Path
 from types import FrameType
 
 from granian.constants import HTTPModes, Interfaces, Loops
@@ -41,6 +43,8 @@ def serve(settings: Settings, plane: Plane) -> int:
     """Runs until SIGTERM or SIGINT; returns the exit status: 0 after a stop, 1 when a worker ended by itself."""
     setup_logging(settings.log_level)
     refuse_busy_port(settings.host, settings.port)
+    if plane is not Plane.ADMIN and settings.event_spool_max_bytes:
+        _refuse_closed_spool(settings.event_spool_dir)
     _raise_descriptor_limit()
     server = _server(settings, plane)
     server.on_startup(lambda: _stop_in_steps(server, settings.drain_notice_s))
@@ -51,6 +55,17 @@ def serve(settings: Settings, plane: Plane) -> int:
     except OSError as error:
         raise ProcessFailed(f"cannot listen on {settings.host} port {settings.port}: {error.strerror}") from error
     return 0
+
+
+def _refuse_closed_spool(folder: Path) -> None:
+    """Each worker would find out by itself, and end with a traceback. Raises ProcessFailed."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        why = f"the event spool {folder.absolute()} cannot be written: {error.strerror}; see SENTINEL_EVENT_SPOOL_DIR"
+        raise ProcessFailed(why) from error
 
 
 def _server(settings: Settings, plane: Plane) -> MPServer:
