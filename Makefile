@@ -31,7 +31,7 @@ demo: setup ## Sentinel with all it needs and a stub model API, until Ctrl-C
 	@exec $(BIN)/sentinel up --demo
 
 test: setup ## all tests (TEST_WORKERS=n processes at once)
-	$(BIN)/pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -n $(TEST_WORKERS)
 
 check: setup ## lint, format, types, import rules
 	$(BIN)/ruff check .
